@@ -1,0 +1,128 @@
+"""Checks and readings that the families share."""
+
+from __future__ import annotations
+
+from typing import Iterable
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.weight_norm import WeightNorm
+
+from ..program import Conv1d, ConvTranspose1d
+
+
+class Unrecognised(NotImplementedError):
+    """The module is not a vocoder we can compute exactly; the message says why."""
+
+
+def require(condition: bool, reason: str) -> None:
+    if not condition:
+        raise Unrecognised(reason)
+
+
+def children_are(module: nn.Module, path: str, known: Iterable[str]) -> None:
+    """Refuse submodules that the family does not have: they would silently not be computed."""
+    unknown = sorted(set(dict(module.named_children())) - set(known) - {"parametrizations"})
+    require(not unknown, f"{path or type(module).__name__}: unknown submodules {', '.join(unknown)}")
+
+
+def no_hooks(module: nn.Module, path: str) -> None:
+    """Refuse hooks inside the vocoder: a fused kernel would skip them."""
+    before = [h for h in module._forward_pre_hooks.values() if not _is_weight_norm(h)]
+    after = list(module._forward_hooks.values())
+    require(not before and not after, f"{path}: has forward hooks, which fused kernels would skip")
+
+
+def _is_weight_norm(hook: object) -> bool:
+    return isinstance(hook, WeightNorm) and hook.name == "weight"
+
+
+def conv1d(module: nn.Module, path: str, name: str) -> Conv1d:
+    """Description of a length-preserving ``nn.Conv1d`` at ``path``."""
+    require(isinstance(module, nn.Conv1d), f"{path}: expected Conv1d, got {type(module).__name__}")
+    _plain(module, path, nn.Conv1d)
+    K, dilation = module.kernel_size[0], module.dilation[0]
+    require(module.stride[0] == 1, f"{path}: expected stride 1, got {module.stride[0]}")
+    require(
+        module.padding_mode == "zeros", f"{path}: expected zero padding, got {module.padding_mode!r}"
+    )
+    padding = module.padding
+    if padding == "same":
+        padding = (dilation * (K - 1) // 2,) if dilation * (K - 1) % 2 == 0 else ("same",)
+    require(
+        padding not in ("valid", ("same",)) and 2 * padding[0] == dilation * (K - 1),
+        f"{path}: kernel {K}, dilation {dilation}, padding {module.padding} changes the length",
+    )
+    return Conv1d(name, module.in_channels, module.out_channels, K, dilation, _has_bias(module))
+
+
+def conv_transpose1d(module: nn.Module, path: str, name: str) -> ConvTranspose1d:
+    """Description of an upsampling ``nn.ConvTranspose1d`` at ``path``."""
+    require(
+        isinstance(module, nn.ConvTranspose1d),
+        f"{path}: expected ConvTranspose1d, got {type(module).__name__}",
+    )
+    _plain(module, path, nn.ConvTranspose1d)
+    require(module.dilation[0] == 1, f"{path}: expected dilation 1, got {module.dilation[0]}")
+    require(
+        module.output_padding[0] == 0,
+        f"{path}: expected output_padding 0, got {module.output_padding[0]}",
+    )
+    K, stride, padding = module.kernel_size[0], module.stride[0], module.padding[0]
+    up = ConvTranspose1d(
+        name, module.in_channels, module.out_channels, K, stride, padding, _has_bias(module)
+    )
+    require(
+        up.extra >= 0,
+        f"{path}: kernel {K}, stride {stride}, padding {padding} loses samples at the ends",
+    )
+    return up
+
+
+def _plain(module: nn.Module, path: str, base: type) -> None:
+    require(
+        type(module).forward is base.forward and "forward" not in vars(module),
+        f"{path}: {type(module).__name__} overrides {base.__name__}.forward",
+    )
+    require(module.groups == 1, f"{path}: expected groups 1, got {module.groups}")
+    no_hooks(module, path)
+
+
+def _has_bias(module: nn.Module) -> bool:
+    return module.bias is not None
+
+
+def effective_weight(module: nn.Module) -> torch.Tensor:
+    """The weight that the forward pass uses: under old-style weight norm ``.weight`` is stale after
+    a move or a cast, so it is computed from ``weight_g`` and ``weight_v``; a parametrization
+    computes it on access."""
+    if not parametrize.is_parametrized(module, "weight"):
+        for hook in module._forward_pre_hooks.values():
+            if _is_weight_norm(hook):
+                return torch._weight_norm(module.weight_v, module.weight_g, hook.dim).detach()
+    return module.weight.detach()
+
+
+def put_conv(weights: dict[str, torch.Tensor], name: str, module: nn.Module) -> None:
+    """Store a convolution's weight and bias under a layer's name."""
+    weights[f"{name}.weight"] = effective_weight(module)
+    if module.bias is not None:
+        weights[f"{name}.bias"] = module.bias.detach()
+
+
+def stages_of(module: nn.Module) -> tuple[int, int]:
+    """Number of upsamplings and of residual blocks after each."""
+    ups, blocks = len(module.ups), len(module.resblocks)
+    require(ups > 0, "ups: expected at least one upsampling")
+    require(
+        blocks > 0 and blocks % ups == 0,
+        f"resblocks: {blocks} blocks cannot be shared evenly by {ups} upsamplings",
+    )
+    return ups, blocks // ups
+
+
+def chained(before: int, layer: Conv1d | ConvTranspose1d, path: str) -> int:
+    """Check that ``layer`` takes ``before`` channels; returns what it gives."""
+    require(layer.C_in == before, f"{path}: expected {before} input channels, got {layer.C_in}")
+    return layer.C_out

@@ -1,0 +1,93 @@
+"""Every setting in one frozen dataclass: the only reader of ``VOCODER_KERNELS_*`` variables."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields, replace
+from typing import Any, Mapping
+
+BACKENDS = ("auto", "cpu", "cuda")
+INSTRUCTION_SETS = ("auto", "avx512", "avx2", "generic")
+PREFIX = "VOCODER_KERNELS_"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of a patch. An environment variable ``VOCODER_KERNELS_<NAME>`` overrides a default,
+    an argument given to `patch` overrides both.
+
+    enabled: False runs the original forward.
+    backend: "auto" follows the model's device.
+    chunk_frames: most frames of input that one window keeps; None lets the backend choose.
+    strict: raise instead of falling back.
+    verify: compare once with the original forward on a short random input when patching.
+    isa: instruction set of the CPU kernels.
+    threads: CPU threads; None follows ``torch.get_num_threads()``.
+    packed_mib: most memory for transformed CPU weights; beyond it slower, smaller packings are used.
+    cuda_graphs: replay captured graphs; False launches every kernel from the host.
+    """
+
+    enabled: bool = True
+    backend: str = "auto"
+    chunk_frames: int | None = None
+    strict: bool = False
+    verify: bool = True
+    isa: str = "auto"
+    threads: int | None = None
+    packed_mib: int | None = None
+    cuda_graphs: bool = True
+
+    def __post_init__(self) -> None:
+        _one_of("backend", self.backend, BACKENDS)
+        _one_of("isa", self.isa, INSTRUCTION_SETS)
+        for name in ("chunk_frames", "threads", "packed_mib"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+                raise TypeError(f"{name}: expected a whole number or None, got {value!r}")
+            if value is not None and value < 1:
+                raise ValueError(f"{name}: expected at least 1, got {value}")
+        for name in ("enabled", "strict", "verify", "cuda_graphs"):
+            value = getattr(self, name)
+            if not isinstance(value, bool):
+                raise TypeError(f"{name}: expected True or False, got {value!r}")
+
+    @classmethod
+    def resolve(cls, environ: Mapping[str, str] | None = None, **arguments: Any) -> Options:
+        """Defaults, then environment, then the arguments that are not None.
+
+        Raises ``ValueError`` naming the variable for a value that cannot be read.
+        """
+        known = {f.name: f.type for f in fields(cls)}
+        unknown = sorted(set(arguments) - set(known))
+        if unknown:
+            raise TypeError(
+                f"options: unknown {', '.join(unknown)}; known are {', '.join(sorted(known))}"
+            )
+        settings: dict[str, Any] = {}
+        source = os.environ if environ is None else environ
+        for name, kind in known.items():
+            text = source.get(PREFIX + name.upper())
+            if text is not None and text.strip():
+                settings[name] = _parse(PREFIX + name.upper(), text.strip(), str(kind))
+        options = cls(**settings)
+        return replace(options, **{k: v for k, v in arguments.items() if v is not None})
+
+
+def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
+
+
+def _parse(variable: str, text: str, kind: str) -> Any:
+    if kind.startswith("bool"):
+        words = {"1": True, "true": True, "on": True, "yes": True}
+        words.update({"0": False, "false": False, "off": False, "no": False})
+        if text.lower() not in words:
+            raise ValueError(f"{variable}: expected on or off, got {text!r}")
+        return words[text.lower()]
+    if kind.startswith("int"):
+        try:
+            return int(text)
+        except ValueError:
+            raise ValueError(f"{variable}: expected a whole number, got {text!r}") from None
+    return text

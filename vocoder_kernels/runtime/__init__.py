@@ -1,0 +1,1 @@
+"""Windows, memory plan and engine: what CPU and GPU share at run time."""
