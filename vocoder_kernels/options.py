@@ -52,8 +52,13 @@ class Options:
                 raise TypeError(f"{name}: expected True or False, got {value!r}")
 
     @classmethod
-    def resolve(cls, environ: Mapping[str, str] | None = None, **arguments: Any) -> Options:
-        """Defaults, then environment, then the arguments that are not None.
+    def resolve(
+        cls,
+        environ: Mapping[str, str] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        **arguments: Any,
+    ) -> Options:
+        """Defaults (those given first), then environment, then the arguments that are not None.
 
         Raises ``ValueError`` naming the variable for a value that cannot be read.
         """
@@ -63,7 +68,7 @@ class Options:
             raise TypeError(
                 f"options: unknown {', '.join(unknown)}; known are {', '.join(sorted(known))}"
             )
-        settings: dict[str, Any] = {}
+        settings: dict[str, Any] = dict(defaults or {})
         source = os.environ if environ is None else environ
         for name, kind in known.items():
             text = source.get(PREFIX + name.upper())

@@ -9,6 +9,7 @@ import torch
 
 from ..backends import Executable
 from ..program import Vocoder
+from .stream import Stream
 
 
 class Engine:
@@ -95,6 +96,10 @@ class Engine:
             if not 1 <= value <= T:
                 raise ValueError(f"lengths[{row}]: expected 1 to {T}, got {value}")
         return values
+
+    def stream(self, g: torch.Tensor | None = None, min_frames: int = 1) -> Stream:
+        """Open a stream: push frames in pieces, get exact audio as early as possible."""
+        return Stream(self, g, min_frames)
 
     def update(self, weights: dict[str, torch.Tensor]) -> None:
         """Take new weights of the same shapes, dtype and device."""
