@@ -72,12 +72,6 @@ struct TensorCore<__half> {
         const __half2 pair = __floats2half2_rn(low, high);
         return *reinterpret_cast<const uint32_t*>(&pair);
     }
-
-    __device__ __forceinline__ static __half from_float(float value) {
-        return __float2half_rn(value);
-    }
-
-    __device__ __forceinline__ static float to_float(__half value) { return __half2float(value); }
 };
 
 // bf16 tensor cores exist from sm_80 on; the host refuses to launch these kernels below.
@@ -98,14 +92,6 @@ struct TensorCore<__nv_bfloat16> {
     __device__ __forceinline__ static uint32_t pack(float low, float high) {
         const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
         return *reinterpret_cast<const uint32_t*>(&pair);
-    }
-
-    __device__ __forceinline__ static __nv_bfloat16 from_float(float value) {
-        return __float2bfloat16_rn(value);
-    }
-
-    __device__ __forceinline__ static float to_float(__nv_bfloat16 value) {
-        return __bfloat162float(value);
     }
 };
 

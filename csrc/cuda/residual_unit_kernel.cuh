@@ -1,0 +1,385 @@
+// Narrow-channel residual unit, one launch for both convolutions of all branches of a stage.
+//
+//   out_j = x_j + conv2_j(act2_j(conv1_j(act1_j(x_j))))
+//
+// Shapes:   x_j, out_j: fp32 [B, T_cap, C] contiguous; weights in mma-fragment order; bias fp32 [C].
+// Compute:  T (fp16, bf16) products, fp32 accumulators; activations and residual in fp32.
+// Grid:     one CTA per time tile of a branch and batch row, branches one after another (longest
+//           first, so that the short ones fill the last wave). Block: kWarpsM x kWarpsN warps.
+// Shared:   rows x kPitch bytes: activated input, overwritten in place by the intermediate (its
+//           accumulators live in registers across a barrier). Pitch is an odd multiple of
+//           16 bytes, so that ldmatrix meets no bank conflicts at any dilation.
+// Halo:     dilation * (K - 1) / 2 + (K - 1) / 2, and 5 more per anti-aliased snake.
+// FLOPs:    2 * n_convs * K * C^2 per row; bytes 12 C per row (x twice, the second time from L2):
+//           bound by the tensor cores for K >= 7, by L2 and issue slots for K = 3.
+// Numerics: taps and channels are summed in the same order for every row, so the bits do not depend
+//           on where a tile or a window starts. Rows outside the valid range are zeros to both
+//           convolutions; nothing outside it is read.
+#pragma once
+
+#include <cstdint>
+
+#include "elements.cuh"
+#include "mma.cuh"
+#include "residual_unit.h"
+#include "residual_unit_snake.cuh"
+
+namespace vk {
+namespace cuda {
+
+struct UnitBranchParams {
+    ResidualUnitBranch tensors;
+    int K;
+    int dilation;
+    int tile_rows;
+    int tiles;    // per batch row
+    int cta_end;  // one past the branch's last CTA
+};
+
+struct UnitParams {
+    UnitBranchParams branch[kMaxUnitBranches];
+    const int32_t* ranges;
+    int64_t T_cap;
+    int n_convs;
+    int scale;
+    int extra;
+    int n_rows;  // shared-memory rows
+    float slope;
+    AliasFreeFilter filter;
+};
+
+// Bytes between rows in shared memory.
+constexpr int unit_pitch_bytes(int C) { return ((C / 8) | 1) * 16; }
+
+// Time is measured from the first row of the batch row's tensor. Buffer row 0 holds `first`.
+struct UnitTile {
+    const UnitBranchParams* branch;
+    int64_t base;  // offset of the batch row in x and out
+    int start;     // first output row
+    int first;     // first row of the intermediate
+    int valid_begin;
+    int valid_end;
+};
+
+template <typename T, int C, bool kSnake, int kWarpsM, int kWarpsN, int kMTiles>
+struct ResidualUnit {
+    static_assert(C % 8 == 0 && C >= 8, "channels come in groups of eight");
+    static_assert((C / 8) % kWarpsN == 0, "every warp owns whole groups of eight channels");
+    static constexpr int kGroups = C / 8;
+    static constexpr int kNTiles = kGroups / kWarpsN;
+    static_assert(kWarpsN == 1 || kNTiles % 2 == 0, "weights are read in pairs of groups");
+    static constexpr int kThreads = 32 * kWarpsM * kWarpsN;
+    static constexpr int kRows = 16 * kWarpsM * kMTiles;
+    static constexpr int kPitch = unit_pitch_bytes(C);
+    static constexpr int kStepBytes = kGroups * 256;  // weights of one k16 step
+    static constexpr int kActHalo = kSnake ? kAliasFreeHalo : 0;
+    // Taps between two barriers that keep the warps on the same weights while these are in L1.
+    static constexpr int kTapsPerBarrier = 2;
+    static constexpr bool kTapBarrier = C >= 48 && kWarpsM > 1;
+
+    using Core = TensorCore<T>;
+
+    struct Weights {
+        FragmentB tile[kNTiles];
+    };
+
+    struct Accumulators {
+        FragmentC tile[kMTiles][kNTiles];
+    };
+
+    __device__ __forceinline__ static Weights load_weights(const char* step) {
+        const int lane = threadIdx.x % 32;
+        Weights w;
+#pragma unroll
+        for (int n = 0; n + 1 < kNTiles; n += 2) {
+            const uint4 v = __ldg(reinterpret_cast<const uint4*>(step + n * 256) + lane);
+            w.tile[n].r[0] = v.x;
+            w.tile[n].r[1] = v.y;
+            w.tile[n + 1].r[0] = v.z;
+            w.tile[n + 1].r[1] = v.w;
+        }
+        if (kNTiles % 2 == 1) {
+            const int n = kNTiles - 1;
+            const uint2 v = __ldg(reinterpret_cast<const uint2*>(step + n * 256) + lane);
+            w.tile[n].r[0] = v.x;
+            w.tile[n].r[1] = v.y;
+        }
+        return w;
+    }
+
+    // One k16 step: `address` is this lane's row of the warp's first m-tile. The next step's weights
+    // are requested before the multiplications, hiding their latency; the packed array ends with
+    // one spare step so that the last request stays inside.
+    __device__ __forceinline__ static void step(Accumulators& acc, Weights& w, const char*& weights,
+                                                uint32_t address) {
+        weights += kStepBytes;
+        const Weights next = load_weights(weights);
+#pragma unroll
+        for (int m = 0; m < kMTiles; ++m) {
+            const FragmentA a = load_matrix_x4(address + m * 16 * kPitch);
+#pragma unroll
+            for (int n = 0; n < kNTiles; ++n) Core::multiply_add(acc.tile[m][n], a, w.tile[n]);
+        }
+        w = next;
+    }
+
+    // acc = sum over taps and channels; reads buffer rows [row, row + (K - 1) * dilation] for output
+    // row `row`. Pairs of 8-channel groups form a k16 step; with an odd number of groups one step
+    // takes its halves from two neighbouring taps, and the last tap's last half has zero weights.
+    __device__ static void convolve(Accumulators& acc, const char* weights, uint32_t address, int K,
+                                    int dilation) {
+        const int lane = threadIdx.x % 32;
+        const uint32_t high = lane / 16;
+        const uint32_t tap_bytes = dilation * kPitch;
+#pragma unroll
+        for (int m = 0; m < kMTiles; ++m)
+#pragma unroll
+            for (int n = 0; n < kNTiles; ++n)
+#pragma unroll
+                for (int i = 0; i < 4; ++i) acc.tile[m][n].v[i] = 0.0f;
+        weights += (threadIdx.x / 32 / kWarpsM) * kNTiles * 256;
+        Weights w = load_weights(weights);
+        if (kGroups % 2 == 0) {
+            for (int tap = 0; tap < K; ++tap) {
+                if (kTapBarrier && tap % kTapsPerBarrier == 0) __syncthreads();
+#pragma unroll
+                for (int q = 0; q < kGroups / 2; ++q)
+                    step(acc, w, weights, address + high * 16 + q * 32);
+                address += tap_bytes;
+            }
+        } else {
+            for (int tap = 0; tap + 1 < K; tap += 2) {
+                const uint32_t across = address + (high ? tap_bytes : (kGroups - 1) * 16);
+#pragma unroll
+                for (int q = 0; q < kGroups / 2; ++q)
+                    step(acc, w, weights, address + high * 16 + q * 32);
+                step(acc, w, weights, across);
+#pragma unroll
+                for (int q = 0; q < kGroups / 2; ++q)
+                    step(acc, w, weights, address + tap_bytes + 16 + high * 16 + q * 32);
+                address += 2 * tap_bytes;
+            }
+#pragma unroll
+            for (int q = 0; q < kGroups / 2; ++q)
+                step(acc, w, weights, address + high * 16 + q * 32);
+            step(acc, w, weights, address + (kGroups - 1) * 16);
+        }
+    }
+
+    // Calls body(acc value pair, row of the tile, channel) for every accumulator of this thread.
+    template <typename Body>
+    __device__ __forceinline__ static void for_each(Accumulators& acc, Body body) {
+        const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+        const int row = (warp % kWarpsM) * kMTiles * 16 + lane / 4;
+        const int channel = (warp / kWarpsM) * kNTiles * 8 + 2 * (lane % 4);
+#pragma unroll
+        for (int m = 0; m < kMTiles; ++m)
+#pragma unroll
+            for (int half = 0; half < 2; ++half)
+#pragma unroll
+                for (int n = 0; n < kNTiles; ++n) {
+                    float* v = acc.tile[m][n].v + 2 * half;
+                    body(v[0], v[1], row + m * 16 + half * 8, channel + n * 8);
+                }
+    }
+
+    __device__ static void add_bias(Accumulators& acc, const float* bias) {
+        const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+        const int channel = (warp / kWarpsM) * kNTiles * 8 + 2 * (lane % 4);
+#pragma unroll
+        for (int n = 0; n < kNTiles; ++n) {
+            const float2 b = __ldg(reinterpret_cast<const float2*>(bias + channel + n * 8));
+#pragma unroll
+            for (int m = 0; m < kMTiles; ++m)
+#pragma unroll
+                for (int i = 0; i < 4; ++i) acc.tile[m][n].v[i] += i % 2 ? b.y : b.x;
+        }
+    }
+
+    // LeakyReLU of `n_rows` rows of x from row `t` into shared memory, zeros outside the valid range.
+    __device__ static void fill_leaky(const UnitParams& p, const UnitTile& tile, char* shared, int t) {
+        const float* x = tile.branch->tensors.x + tile.base;
+        const int chunks = p.n_rows * kGroups;
+#pragma unroll 4
+        for (int i = threadIdx.x; i < chunks; i += kThreads) {
+            const int row = i / kGroups, group = i % kGroups;
+            uint4 packed = make_uint4(0, 0, 0, 0);
+            if (t + row >= tile.valid_begin && t + row < tile.valid_end) {
+                const float4* source =
+                    reinterpret_cast<const float4*>(x + static_cast<int64_t>(t + row) * C) +
+                    2 * group;
+                const float4 a = __ldg(source), b = __ldg(source + 1);
+                packed.x = Core::pack(leaky_relu(a.x, p.slope), leaky_relu(a.y, p.slope));
+                packed.y = Core::pack(leaky_relu(a.z, p.slope), leaky_relu(a.w, p.slope));
+                packed.z = Core::pack(leaky_relu(b.x, p.slope), leaky_relu(b.y, p.slope));
+                packed.w = Core::pack(leaky_relu(b.z, p.slope), leaky_relu(b.w, p.slope));
+            }
+            *reinterpret_cast<uint4*>(shared + row * kPitch + group * 16) = packed;
+        }
+    }
+
+    __device__ __forceinline__ static T* element(char* shared, int row, int channel) {
+        return reinterpret_cast<T*>(shared + row * kPitch) + channel;
+    }
+
+    // Anti-aliased snake of x, as fill_leaky. A thread walks kFillSegment rows of one channel.
+    __device__ static void fill_snake(const UnitParams& p, const UnitTile& tile, char* shared, int t) {
+        constexpr int kBlocks = 6, kSegment = alias_free_segment(kBlocks);
+        const float* x = tile.branch->tensors.x + tile.base;
+        const int items = C * ((p.n_rows + kSegment - 1) / kSegment);
+        for (int i = threadIdx.x; i < items; i += kThreads) {
+            const int channel = i % C, row = i / C * kSegment, start = t + row;
+            const float* column = x + channel;
+            const SnakeParams snake = {__ldg(tile.branch->tensors.alpha[0] + channel),
+                                       __ldg(tile.branch->tensors.inv_beta[0] + channel)};
+            const int rows = min(kSegment, p.n_rows - row);
+            auto store = [&](int i, float v) {
+                if (i < rows) *element(shared, row + i, channel) = from_float<T>(v);
+            };
+            const ValidRows valid = {tile.valid_begin - start, tile.valid_end - start};
+            if (valid.contain(-kAliasFreeHalo, kSegment + kAliasFreeHalo)) {
+                auto load = [&](int i, int) {
+                    return __ldg(column + static_cast<int64_t>(start + i) * C);
+                };
+                alias_free_walk<false>(p.filter, snake, kBlocks, valid, load, store);
+            } else if (valid.meet(0, rows)) {
+                auto load = [&](int i, int) {
+                    return __ldg(column + static_cast<int64_t>(start + valid.clamp(i)) * C);
+                };
+                alias_free_walk<true>(p.filter, snake, kBlocks, valid, load, store);
+            } else {
+                for (int k = 0; k < rows; ++k) store(k, 0.0f);
+            }
+        }
+    }
+
+    // The intermediate in place: activation of acc for LeakyReLU, acc itself for the snake.
+    __device__ static void store_intermediate(const UnitParams& p, const UnitTile& tile,
+                                              Accumulators& acc, char* shared) {
+        for_each(acc, [&](float& v0, float& v1, int row, int channel) {
+            const int t = tile.first + row;
+            const bool valid = t >= tile.valid_begin && t < tile.valid_end;
+            const float a = kSnake ? v0 : leaky_relu(v0, p.slope);
+            const float b = kSnake ? v1 : leaky_relu(v1, p.slope);
+            *reinterpret_cast<uint32_t*>(element(shared, row, channel)) =
+                valid ? Core::pack(a, b) : 0u;
+        });
+    }
+
+    // Anti-aliased snake of the intermediate, in place. Every thread owns one segment of one channel
+    // and fetches the rows of its neighbours before anyone writes.
+    __device__ static void snake_in_place(const UnitParams& p, const UnitTile& tile, char* shared) {
+        constexpr int kSegments = kThreads / C;
+        static_assert(kSegments >= 1, "a thread owns one segment of one channel");
+        constexpr int kBlocks = alias_free_blocks(kRows, kSegments);
+        constexpr int kSegment = alias_free_segment(kBlocks);
+        const int channel = threadIdx.x % C, row = threadIdx.x / C * kSegment;
+        const bool active = threadIdx.x < kSegments * C && row < kRows;
+        const ValidRows valid = {tile.valid_begin - tile.first - row,
+                                 tile.valid_end - tile.first - row};
+        const bool inside = valid.contain(-kAliasFreeHalo, kSegment + kAliasFreeHalo);
+        auto fetch = [&](int i) {
+            const int r = min(max(row + max(i, valid.begin), 0), kRows - 1);
+            return to_float(*element(shared, r, channel));
+        };
+        float before[kAliasFreeHalo], after[kAliasFreeHalo];
+        SnakeParams snake = {};
+        if (active) {
+            snake = {__ldg(tile.branch->tensors.alpha[1] + channel),
+                     __ldg(tile.branch->tensors.inv_beta[1] + channel)};
+#pragma unroll
+            for (int i = 0; i < kAliasFreeHalo; ++i) {
+                before[i] = fetch(i - kAliasFreeHalo);
+                after[i] = fetch(kSegment + i);
+            }
+        }
+        __syncthreads();
+        const int rows = min(kSegment, kRows - row);
+        if (!active || !valid.meet(0, rows)) return;
+        auto load = [&](int i, int u) {
+            if (i < 0) return before[i + kAliasFreeHalo];
+            if (u > 0 && i >= kSegment) return after[u - 1];
+            return fetch(i);
+        };
+        auto store = [&](int i, float v) {
+            if (i < rows) *element(shared, row + i, channel) = from_float<T>(v);
+        };
+        if (valid.contain(-kAliasFreeHalo, kSegment + kAliasFreeHalo)) {
+            alias_free_walk<false>(p.filter, snake, kBlocks, valid, load, store);
+        } else {
+            alias_free_walk<true>(p.filter, snake, kBlocks, valid, load, store);
+        }
+    }
+
+    // out = x + acc for the rows of the tile that are valid.
+    __device__ static void store_output(const UnitTile& tile, Accumulators& acc) {
+        const float* x = tile.branch->tensors.x + tile.base;
+        float* out = tile.branch->tensors.out + tile.base;
+        const int rows = min(tile.branch->tile_rows, tile.valid_end - tile.start);
+        for_each(acc, [&](float& v0, float& v1, int row, int channel) {
+            if (row >= rows) return;
+            const int64_t offset = static_cast<int64_t>(tile.start + row) * C + channel;
+            const float2 residual = __ldg(reinterpret_cast<const float2*>(x + offset));
+            *reinterpret_cast<float2*>(out + offset) =
+                make_float2(residual.x + v0, residual.y + v1);
+        });
+    }
+
+    __device__ static void compute(const UnitParams& p, const UnitTile& tile, char* shared) {
+        const UnitBranchParams& branch = *tile.branch;
+        const int first_input = tile.first - branch.dilation * (branch.K - 1) / 2;
+        if constexpr (kSnake) {
+            fill_snake(p, tile, shared, first_input);
+        } else {
+            fill_leaky(p, tile, shared, first_input);
+        }
+        __syncthreads();
+        const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+        const int row = (warp % kWarpsM) * kMTiles * 16 + lane % 16;
+        uint32_t address = shared_address(shared) + row * kPitch;
+        int dilation = branch.dilation;
+        Accumulators acc;
+#pragma unroll 1
+        for (int pass = 0;; ++pass) {
+            convolve(acc, static_cast<const char*>(branch.tensors.weight[pass]), address, branch.K,
+                     dilation);
+            add_bias(acc, branch.tensors.bias[pass]);
+            if (pass + 1 == p.n_convs) break;
+            __syncthreads();
+            store_intermediate(p, tile, acc, shared);
+            __syncthreads();
+            if constexpr (kSnake) {
+                snake_in_place(p, tile, shared);
+                __syncthreads();
+            }
+            address += kActHalo * kPitch;
+            dilation = 1;
+        }
+        store_output(tile, acc);
+    }
+};
+
+template <typename T, int C, bool kSnake, int kWarpsM, int kWarpsN, int kMTiles, int kCtasPerSm>
+__global__ void __launch_bounds__(32 * kWarpsM * kWarpsN, kCtasPerSm)
+    residual_unit_kernel(const __grid_constant__ UnitParams p) {
+    extern __shared__ __align__(16) char shared[];
+    int j = 0;
+    while (static_cast<int>(blockIdx.x) >= p.branch[j].cta_end) ++j;
+    const UnitBranchParams& branch = p.branch[j];
+    const int cta = blockIdx.x - (j ? p.branch[j - 1].cta_end : 0);
+    const int b = cta / branch.tiles;
+    const RowRange valid = valid_rows(p.ranges, b, p.scale, p.extra);
+    UnitTile tile;
+    tile.branch = &branch;
+    tile.base = b * p.T_cap * C;
+    tile.valid_begin = valid.first;
+    tile.valid_end = valid.last;
+    tile.start = valid.first + (cta % branch.tiles) * branch.tile_rows;
+    if (tile.start >= valid.last) return;
+    using Unit = ResidualUnit<T, C, kSnake, kWarpsM, kWarpsN, kMTiles>;
+    tile.first = tile.start - (p.n_convs == 2 ? (branch.K - 1) / 2 + Unit::kActHalo : 0);
+    Unit::compute(p, tile, shared);
+}
+
+}  // namespace cuda
+}  // namespace vk
