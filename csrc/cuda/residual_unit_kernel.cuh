@@ -51,13 +51,15 @@ struct UnitParams {
 // Bytes between rows in shared memory.
 constexpr int unit_pitch_bytes(int C) { return ((C / 8) | 1) * 16; }
 
-// Time is measured from the first row of the batch row's tensor. Buffer row 0 holds `first`.
+// What a CTA works on; rows count from the first row of the intermediate. Kept in shared memory: in
+// registers it would be live, unused, across the multiplications.
 struct UnitTile {
     const UnitBranchParams* branch;
-    int64_t base;  // offset of the batch row in x and out
-    int start;     // first output row
-    int first;     // first row of the intermediate
-    int valid_begin;
+    const float* x;  // the intermediate's first row and first channel in x and out
+    float* out;
+    int output_begin;  // rows of the result
+    int output_end;
+    int valid_begin;  // rows that hold data
     int valid_end;
 };
 
@@ -166,12 +168,24 @@ struct ResidualUnit {
         }
     }
 
-    // Calls body(acc value pair, row of the tile, channel) for every accumulator of this thread.
+    // This thread's first accumulator. Read from the special register each time: the compiler would
+    // otherwise keep rows, channels and addresses in registers across the multiplications.
+    struct Corner {
+        int row;
+        int channel;
+    };
+
+    __device__ __forceinline__ static Corner corner() {
+        unsigned thread;
+        asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+        const int lane = thread % 32, warp = thread / 32;
+        return {(warp % kWarpsM) * kMTiles * 16 + lane / 4,
+                (warp / kWarpsM) * kNTiles * 8 + 2 * (lane % 4)};
+    }
+
+    // Calls body(pair of accumulators, their row and channel relative to the corner).
     template <typename Body>
     __device__ __forceinline__ static void for_each(Accumulators& acc, Body body) {
-        const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-        const int row = (warp % kWarpsM) * kMTiles * 16 + lane / 4;
-        const int channel = (warp / kWarpsM) * kNTiles * 8 + 2 * (lane % 4);
 #pragma unroll
         for (int m = 0; m < kMTiles; ++m)
 #pragma unroll
@@ -179,16 +193,15 @@ struct ResidualUnit {
 #pragma unroll
                 for (int n = 0; n < kNTiles; ++n) {
                     float* v = acc.tile[m][n].v + 2 * half;
-                    body(v[0], v[1], row + m * 16 + half * 8, channel + n * 8);
+                    body(v[0], v[1], m * 16 + half * 8, n * 8);
                 }
     }
 
     __device__ static void add_bias(Accumulators& acc, const float* bias) {
-        const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-        const int channel = (warp / kWarpsM) * kNTiles * 8 + 2 * (lane % 4);
+        bias += corner().channel;
 #pragma unroll
         for (int n = 0; n < kNTiles; ++n) {
-            const float2 b = __ldg(reinterpret_cast<const float2*>(bias + channel + n * 8));
+            const float2 b = __ldg(reinterpret_cast<const float2*>(bias + n * 8));
 #pragma unroll
             for (int m = 0; m < kMTiles; ++m)
 #pragma unroll
@@ -196,24 +209,23 @@ struct ResidualUnit {
         }
     }
 
-    // LeakyReLU of `n_rows` rows of x from row `t` into shared memory, zeros outside the valid range.
-    __device__ static void fill_leaky(const UnitParams& p, const UnitTile& tile, char* shared, int t) {
-        const float* x = tile.branch->tensors.x + tile.base;
+    // LeakyReLU of x, `n_rows` rows from row -halo, zeros outside the valid range. Loads are never
+    // conditional, so that the compiler can put several in flight.
+    __device__ static void fill_leaky(const UnitParams& p, const UnitTile& tile, char* shared, int halo) {
+        const int first = tile.valid_begin, last = tile.valid_end - 1;
+        const float* x = tile.x;
         const int chunks = p.n_rows * kGroups;
 #pragma unroll 4
         for (int i = threadIdx.x; i < chunks; i += kThreads) {
-            const int row = i / kGroups, group = i % kGroups;
-            uint4 packed = make_uint4(0, 0, 0, 0);
-            if (t + row >= tile.valid_begin && t + row < tile.valid_end) {
-                const float4* source =
-                    reinterpret_cast<const float4*>(x + static_cast<int64_t>(t + row) * C) +
-                    2 * group;
-                const float4 a = __ldg(source), b = __ldg(source + 1);
-                packed.x = Core::pack(leaky_relu(a.x, p.slope), leaky_relu(a.y, p.slope));
-                packed.y = Core::pack(leaky_relu(a.z, p.slope), leaky_relu(a.w, p.slope));
-                packed.z = Core::pack(leaky_relu(b.x, p.slope), leaky_relu(b.y, p.slope));
-                packed.w = Core::pack(leaky_relu(b.z, p.slope), leaky_relu(b.w, p.slope));
-            }
+            const int row = i / kGroups, group = i % kGroups, t = row - halo;
+            const float4* source = reinterpret_cast<const float4*>(x + min(max(t, first), last) * C);
+            float4 a = __ldg(source + 2 * group), b = __ldg(source + 2 * group + 1);
+            const uint32_t mask = t >= first && t <= last ? 0xffffffffu : 0u;
+            uint4 packed;
+            packed.x = Core::pack(leaky_relu(a.x, p.slope), leaky_relu(a.y, p.slope)) & mask;
+            packed.y = Core::pack(leaky_relu(a.z, p.slope), leaky_relu(a.w, p.slope)) & mask;
+            packed.z = Core::pack(leaky_relu(b.x, p.slope), leaky_relu(b.y, p.slope)) & mask;
+            packed.w = Core::pack(leaky_relu(b.z, p.slope), leaky_relu(b.w, p.slope)) & mask;
             *reinterpret_cast<uint4*>(shared + row * kPitch + group * 16) = packed;
         }
     }
@@ -223,13 +235,12 @@ struct ResidualUnit {
     }
 
     // Anti-aliased snake of x, as fill_leaky. A thread walks kFillSegment rows of one channel.
-    __device__ static void fill_snake(const UnitParams& p, const UnitTile& tile, char* shared, int t) {
+    __device__ static void fill_snake(const UnitParams& p, const UnitTile& tile, char* shared, int halo) {
         constexpr int kBlocks = 6, kSegment = alias_free_segment(kBlocks);
-        const float* x = tile.branch->tensors.x + tile.base;
         const int items = C * ((p.n_rows + kSegment - 1) / kSegment);
         for (int i = threadIdx.x; i < items; i += kThreads) {
-            const int channel = i % C, row = i / C * kSegment, start = t + row;
-            const float* column = x + channel;
+            const int channel = i % C, row = i / C * kSegment, start = row - halo;
+            const float* column = tile.x + channel;
             const SnakeParams snake = {__ldg(tile.branch->tensors.alpha[0] + channel),
                                        __ldg(tile.branch->tensors.inv_beta[0] + channel)};
             const int rows = min(kSegment, p.n_rows - row);
@@ -239,12 +250,12 @@ struct ResidualUnit {
             const ValidRows valid = {tile.valid_begin - start, tile.valid_end - start};
             if (valid.contain(-kAliasFreeHalo, kSegment + kAliasFreeHalo)) {
                 auto load = [&](int i, int) {
-                    return __ldg(column + static_cast<int64_t>(start + i) * C);
+                    return __ldg(column + (start + i) * C);
                 };
                 alias_free_walk<false>(p.filter, snake, kBlocks, valid, load, store);
             } else if (valid.meet(0, rows)) {
                 auto load = [&](int i, int) {
-                    return __ldg(column + static_cast<int64_t>(start + valid.clamp(i)) * C);
+                    return __ldg(column + (start + valid.clamp(i)) * C);
                 };
                 alias_free_walk<true>(p.filter, snake, kBlocks, valid, load, store);
             } else {
@@ -256,13 +267,14 @@ struct ResidualUnit {
     // The intermediate in place: activation of acc for LeakyReLU, acc itself for the snake.
     __device__ static void store_intermediate(const UnitParams& p, const UnitTile& tile,
                                               Accumulators& acc, char* shared) {
-        for_each(acc, [&](float& v0, float& v1, int row, int channel) {
-            const int t = tile.first + row;
-            const bool valid = t >= tile.valid_begin && t < tile.valid_end;
+        const Corner from = corner();
+        const int first = tile.valid_begin - from.row, last = tile.valid_end - from.row;
+        T* const corner_element = element(shared, from.row, from.channel);
+        for_each(acc, [&](float v0, float v1, int row, int channel) {
             const float a = kSnake ? v0 : leaky_relu(v0, p.slope);
             const float b = kSnake ? v1 : leaky_relu(v1, p.slope);
-            *reinterpret_cast<uint32_t*>(element(shared, row, channel)) =
-                valid ? Core::pack(a, b) : 0u;
+            *reinterpret_cast<uint32_t*>(corner_element + row * (kPitch / sizeof(T)) + channel) =
+                row >= first && row < last ? Core::pack(a, b) : 0u;
         });
     }
 
@@ -275,8 +287,7 @@ struct ResidualUnit {
         constexpr int kSegment = alias_free_segment(kBlocks);
         const int channel = threadIdx.x % C, row = threadIdx.x / C * kSegment;
         const bool active = threadIdx.x < kSegments * C && row < kRows;
-        const ValidRows valid = {tile.valid_begin - tile.first - row,
-                                 tile.valid_end - tile.first - row};
+        const ValidRows valid = {tile.valid_begin - row, tile.valid_end - row};
         const bool inside = valid.contain(-kAliasFreeHalo, kSegment + kAliasFreeHalo);
         auto fetch = [&](int i) {
             const int r = min(max(row + max(i, valid.begin), 0), kRows - 1);
@@ -311,27 +322,28 @@ struct ResidualUnit {
         }
     }
 
-    // out = x + acc for the rows of the tile that are valid.
+    // out = x + acc, accumulator row 0 holding row output_begin.
     __device__ static void store_output(const UnitTile& tile, Accumulators& acc) {
-        const float* x = tile.branch->tensors.x + tile.base;
-        float* out = tile.branch->tensors.out + tile.base;
-        const int rows = min(tile.branch->tile_rows, tile.valid_end - tile.start);
-        for_each(acc, [&](float& v0, float& v1, int row, int channel) {
+        const Corner from = corner();
+        const int rows = tile.output_end - tile.output_begin - from.row;
+        const int offset = (tile.output_begin + from.row) * C + from.channel;
+        const float* x = tile.x + offset;
+        float* out = tile.out + offset;
+        for_each(acc, [&](float v0, float v1, int row, int channel) {
             if (row >= rows) return;
-            const int64_t offset = static_cast<int64_t>(tile.start + row) * C + channel;
-            const float2 residual = __ldg(reinterpret_cast<const float2*>(x + offset));
-            *reinterpret_cast<float2*>(out + offset) =
-                make_float2(residual.x + v0, residual.y + v1);
+            const float2 residual = __ldg(reinterpret_cast<const float2*>(x + row * C + channel));
+            __stcg(reinterpret_cast<float2*>(out + row * C + channel),
+                   make_float2(residual.x + v0, residual.y + v1));
         });
     }
 
     __device__ static void compute(const UnitParams& p, const UnitTile& tile, char* shared) {
         const UnitBranchParams& branch = *tile.branch;
-        const int first_input = tile.first - branch.dilation * (branch.K - 1) / 2;
+        const int halo = branch.dilation * (branch.K - 1) / 2;
         if constexpr (kSnake) {
-            fill_snake(p, tile, shared, first_input);
+            fill_snake(p, tile, shared, halo);
         } else {
-            fill_leaky(p, tile, shared, first_input);
+            fill_leaky(p, tile, shared, halo);
         }
         __syncthreads();
         const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -362,22 +374,30 @@ struct ResidualUnit {
 template <typename T, int C, bool kSnake, int kWarpsM, int kWarpsN, int kMTiles, int kCtasPerSm>
 __global__ void __launch_bounds__(32 * kWarpsM * kWarpsN, kCtasPerSm)
     residual_unit_kernel(const __grid_constant__ UnitParams p) {
+    using Unit = ResidualUnit<T, C, kSnake, kWarpsM, kWarpsN, kMTiles>;
     extern __shared__ __align__(16) char shared[];
+    __shared__ UnitTile tile;
     int j = 0;
     while (static_cast<int>(blockIdx.x) >= p.branch[j].cta_end) ++j;
     const UnitBranchParams& branch = p.branch[j];
     const int cta = blockIdx.x - (j ? p.branch[j - 1].cta_end : 0);
     const int b = cta / branch.tiles;
     const RowRange valid = valid_rows(p.ranges, b, p.scale, p.extra);
-    UnitTile tile;
-    tile.branch = &branch;
-    tile.base = b * p.T_cap * C;
-    tile.valid_begin = valid.first;
-    tile.valid_end = valid.last;
-    tile.start = valid.first + (cta % branch.tiles) * branch.tile_rows;
-    if (tile.start >= valid.last) return;
-    using Unit = ResidualUnit<T, C, kSnake, kWarpsM, kWarpsN, kMTiles>;
-    tile.first = tile.start - (p.n_convs == 2 ? (branch.K - 1) / 2 + Unit::kActHalo : 0);
+    const int start = valid.first + (cta % branch.tiles) * branch.tile_rows;
+    if (start >= valid.last) return;
+    if (threadIdx.x == 0) {
+        const int halo = p.n_convs == 2 ? (branch.K - 1) / 2 + Unit::kActHalo : 0;
+        const int first = start - halo;
+        const int64_t offset = (b * p.T_cap + first) * C;
+        tile.branch = &branch;
+        tile.x = branch.tensors.x + offset;
+        tile.out = branch.tensors.out + offset;
+        tile.output_begin = halo;
+        tile.output_end = min(halo + branch.tile_rows, valid.last - first);
+        tile.valid_begin = valid.first - first;
+        tile.valid_end = valid.last - first;
+    }
+    __syncthreads();
     Unit::compute(p, tile, shared);
 }
 
