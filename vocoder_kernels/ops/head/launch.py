@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from typing import Optional
+
+import torch
+
+from ..support import Support, Target, compute_support, expect_buffers, expect_shape, slope_support
+from ..tile import TileConfig, choose_tile
+from .desc import HeadDesc
+from .triton_kernel import head_kernel
+
+NAME = "head"
+
+
+def can_run(desc: HeadDesc, target: Target) -> Support:
+    if desc.dilation * (desc.K - 1) % 2:
+        return Support(False, f"{NAME}: no symmetric padding keeps the length of {desc}")
+    return slope_support(NAME, desc.slope) and compute_support(target, desc.dtype)
+
+
+def choose_config(desc: HeadDesc, B: int, T_cap: int, target: Target) -> TileConfig:
+    return choose_tile(B * T_cap, desc.C_out, desc.C_in, desc.dtype, desc.precision, target)
+
+
+def launch(
+    desc: HeadDesc,
+    config: TileConfig,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: Optional[torch.Tensor],
+    cond: Optional[torch.Tensor],
+    source: torch.Tensor,
+    ranges: torch.Tensor,
+    out: torch.Tensor,
+) -> None:
+    """``x``: the caller's ``[rows, C_in, T]``, any floating dtype and strides; ``weight`` as packed;
+    ``bias: [C_out]`` and ``cond: [rows, C_out]`` (rows of any stride, 0 too) fp32; ``source: int32
+    [B, 2]``: the caller's row and its time index of buffer sample 0, which may lie outside the
+    caller's tensor as long as the valid samples do not; ``out: [B, T_cap, C_out]``."""
+    expect_buffers(NAME, "out", [out], 1, desc.C_out)
+    expect_shape(NAME, "weight", weight, (desc.K, desc.C_in, desc.C_out), desc.dtype)
+    B, T_cap, _ = out.shape
+    expect_shape(NAME, "source", source, (B, 2), torch.int32)
+    if x.dim() != 3 or x.shape[1] != desc.C_in:
+        raise ValueError(f"{NAME}: x: expected [rows, {desc.C_in}, T], got {list(x.shape)}")
+    tiles_t = -(-T_cap // config.BT)
+    head_kernel[(-(-desc.C_out // config.BN) * tiles_t * B,)](
+        x,
+        weight,
+        bias if desc.bias else None,
+        cond if desc.cond else None,
+        source,
+        ranges,
+        out,
+        x.stride(0),
+        x.stride(1),
+        x.stride(2),
+        cond.stride(0) if desc.cond and cond is not None else 0,
+        T_cap,
+        desc.scale,
+        desc.extra,
+        desc.slope,
+        tiles_t,
+        C_IN=desc.C_in,
+        C_OUT=desc.C_out,
+        K=desc.K,
+        DILATION=desc.dilation,
+        HAS_BIAS=desc.bias,
+        HAS_COND=desc.cond,
+        PRECISION=desc.precision,
+        BT=config.BT,
+        BN=config.BN,
+        BK=config.BK,
+        num_warps=config.num_warps,
+        num_stages=config.num_stages,
+        enable_fp_fusion=True,
+    )

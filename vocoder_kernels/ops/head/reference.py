@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from typing import Optional
+
+import torch
+from torch.nn import functional as F
+
+from .desc import HeadDesc
+
+
+def reference(
+    desc: HeadDesc,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: Optional[torch.Tensor],
+    cond: Optional[torch.Tensor],
+    source: torch.Tensor,
+    ranges: torch.Tensor,
+    T_cap: int,
+) -> torch.Tensor:
+    """The buffer ``[B, T_cap, C_out]`` in x's dtype, NaN outside the valid samples. ``weight`` is
+    PyTorch's ``[C_out, C_in, K]``."""
+    out = x.new_full((len(ranges), T_cap, desc.C_out), float("nan"))
+    for b, ((row, time), (start, end)) in enumerate(zip(source.tolist(), ranges.tolist())):
+        first, last = start * desc.scale, end * desc.scale + desc.extra
+        valid = x[row : row + 1, :, time + first : time + last]
+        y = F.conv1d(valid, weight, bias, padding=desc.halo, dilation=desc.dilation)
+        if cond is not None:
+            y = y + cond[row, :, None]
+        out[b, first:last] = F.leaky_relu(y, desc.slope)[0].t()
+    return out

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from ..device import leaky, valid_rows
+
+
+@triton.jit
+def head_kernel(
+    x, weight, bias, cond, source, ranges, out,
+    stride_b, stride_c, stride_t, stride_cond, T_cap, scale, extra, slope, tiles_t,
+    C_IN: tl.constexpr, C_OUT: tl.constexpr, K: tl.constexpr, DILATION: tl.constexpr,
+    HAS_BIAS: tl.constexpr, HAS_COND: tl.constexpr, PRECISION: tl.constexpr,
+    BT: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+):  # fmt: skip
+    """out[b, t, o] = leaky(bias[o] + cond[r, o] + sum over k, c of x[r, c, u + t + k d - halo] w[k, c, o])
+    where (r, u) = source[b]: the caller's row and its time index of buffer sample 0.
+
+    x: the caller's [rows, C_IN, T] in any dtype and strides; weight: [K, C_IN, C_OUT]; bias:
+    [C_OUT], cond: [rows, C_OUT] fp32; out: [B, T_cap, C_OUT]. Accumulator fp32, (k, c) ascending in
+    steps of 16 whatever the tile. Under 2% of a vocoder's FLOPs; bound by latency.
+    """
+    TILES_N: tl.constexpr = (C_OUT + BN - 1) // BN
+    HALO: tl.constexpr = DILATION * (K - 1) // 2
+    pid = tl.program_id(0)
+    n0 = (pid % TILES_N) * BN
+    t0 = (pid // TILES_N) % tiles_t * BT
+    b = pid // (TILES_N * tiles_t)
+
+    low, high = valid_rows(ranges, b, scale, extra)
+    if (t0 >= high) | (t0 + BT <= low):
+        return
+    caller_row = tl.load(source + 2 * b).to(tl.int64)
+    caller_time = tl.load(source + 2 * b + 1).to(tl.int64)
+    x += caller_row * stride_b + (caller_time + t0 - HALO) * stride_t
+
+    t = tl.arange(0, BT)
+    o = n0 + tl.arange(0, BN)
+    k = tl.arange(0, BK)
+    acc = tl.zeros((BT, BN), tl.float32)
+    for k0 in range(0, K * C_IN, BK):
+        kc = k0 + k
+        shift = kc // C_IN * DILATION
+        s = t[:, None] + shift[None, :]
+        rows = (s + (t0 - HALO) >= low) & (s + (t0 - HALO) < high)
+        at = s.to(tl.int64) * stride_t + (kc % C_IN).to(tl.int64)[None, :] * stride_c
+        a = tl.load(x + at, mask=rows & (kc < K * C_IN)[None, :], other=0.0)
+        inside = (kc < K * C_IN)[:, None] & (o < C_OUT)[None, :]
+        w = tl.load(weight + kc[:, None] * C_OUT + o[None, :], mask=inside, other=0.0)
+        acc = tl.dot(a.to(weight.dtype.element_ty), w, acc, input_precision=PRECISION)
+
+    if HAS_BIAS:
+        acc += tl.load(bias + o, mask=o < C_OUT, other=0.0)[None, :]
+    if HAS_COND:
+        acc += tl.load(cond + caller_row * stride_cond + o, mask=o < C_OUT, other=0.0)[None, :]
+    valid = (t0 + t >= low) & (t0 + t < high)
+    at = (b.to(tl.int64) * T_cap + t0) * C_OUT + t[:, None] * C_OUT + o[None, :]
+    y = leaky(acc, slope).to(out.dtype.element_ty)
+    tl.store(out + at, y, mask=valid[:, None] & (o < C_OUT)[None, :])

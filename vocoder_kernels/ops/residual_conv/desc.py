@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Sequence
+
+import torch
+
+
+@dataclass(frozen=True)
+class ResidualConvDesc:
+    """Branch j: ``y = conv_j(x_j) + bias_j (+ residual_j)``, ``x_j`` activated, in ``dtype``.
+
+    Writes ``y`` as an fp32 ``stream`` and/or ``activated = leaky(y, slope)`` in ``dtype``; a slope
+    of 1.0 is no activation. Branches run in the order given: put the longest first.
+    """
+
+    C_in: int
+    C_out: int
+    K: tuple[int, ...]
+    dilation: tuple[int, ...]
+    dtype: torch.dtype
+    bias: bool = True
+    residual: bool = False
+    stream: bool = False
+    activated: bool = True
+    slope: float = 1.0
+    scale: int = 1
+    extra: int = 0
+    precision: str = "ieee"
+
+    @property
+    def branches(self) -> int:
+        return len(self.K)
+
+    @property
+    def halo(self) -> int:
+        return max(d * (k - 1) // 2 for k, d in zip(self.K, self.dilation))
+
+    def flops(self, samples: int) -> int:
+        return 2 * samples * sum(self.K) * self.C_in * self.C_out
+
+
+def pack(weights: Sequence[torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
+    """Branches' ``[C_out, C_in, K_j]`` to one ``[sum of K_j, C_in, C_out]`` in the compute dtype."""
+    return torch.cat([w.permute(2, 1, 0) for w in weights]).to(dtype).contiguous()

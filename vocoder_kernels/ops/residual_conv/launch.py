@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from typing import Optional, Sequence
+
+import torch
+
+from ..support import Support, Target, compute_support, expect_buffers, expect_shape, slope_support
+from ..tile import TileConfig, choose_tile
+from .desc import ResidualConvDesc
+from .triton_kernel import residual_conv_kernel
+
+NAME = "residual_conv"
+
+
+def can_run(desc: ResidualConvDesc, target: Target) -> Support:
+    if not desc.stream and not desc.activated:
+        return Support(False, f"{NAME}: writes nothing; ask for stream, activated or both")
+    if len(desc.dilation) != desc.branches or not desc.branches:
+        return Support(False, f"{NAME}: expected one dilation per kernel size, got {desc}")
+    if any(d * (k - 1) % 2 for k, d in zip(desc.K, desc.dilation)):
+        return Support(False, f"{NAME}: no symmetric padding keeps the length of {desc}")
+    return slope_support(NAME, desc.slope) and compute_support(target, desc.dtype)
+
+
+def choose_config(desc: ResidualConvDesc, B: int, T_cap: int, target: Target) -> TileConfig:
+    rows = B * T_cap * desc.branches
+    return choose_tile(rows, desc.C_out, desc.C_in, desc.dtype, desc.precision, target)
+
+
+def launch(
+    desc: ResidualConvDesc,
+    config: TileConfig,
+    inputs: Sequence[torch.Tensor],
+    weight: torch.Tensor,
+    bias: Optional[torch.Tensor],
+    residuals: Optional[Sequence[torch.Tensor]],
+    ranges: torch.Tensor,
+    streams: Optional[Sequence[torch.Tensor]] = None,
+    activated: Optional[Sequence[torch.Tensor]] = None,
+) -> None:
+    """One tensor per branch in every sequence; the same tensor may serve several branches as input
+    or residual. ``weight`` as packed, ``bias: [branches, C_out]`` fp32."""
+    n = desc.branches
+    outputs = (streams if desc.stream else ()) or (), (activated if desc.activated else ()) or ()
+    expect_buffers(NAME, "inputs", inputs, n, desc.C_in)
+    expect_shape(NAME, "weight", weight, (sum(desc.K), desc.C_in, desc.C_out), desc.dtype)
+    for argument, used, tensors in (
+        ("residuals", desc.residual, residuals or ()),
+        ("streams", desc.stream, outputs[0]),
+        ("activated", desc.activated, outputs[1]),
+    ):
+        if used:
+            expect_buffers(NAME, argument, tensors, n, desc.C_out)
+    B, T_cap, _ = inputs[0].shape
+    tiles_t = -(-T_cap // config.BT)
+    grid = (-(-desc.C_out // config.BN) * tiles_t * B * n,)
+    unused = (None,) * n
+    residual_conv_kernel[grid](
+        tuple(inputs),
+        weight,
+        bias if desc.bias else None,
+        tuple(residuals) if desc.residual and residuals else unused,
+        tuple(outputs[0]) or unused,
+        tuple(outputs[1]) or unused,
+        ranges,
+        desc.K,
+        desc.dilation,
+        T_cap,
+        desc.scale,
+        desc.extra,
+        desc.slope,
+        B,
+        tiles_t,
+        BRANCHES=n,
+        C_IN=desc.C_in,
+        C_OUT=desc.C_out,
+        HAS_BIAS=desc.bias,
+        RESIDUAL=desc.residual,
+        STREAM=desc.stream,
+        ACTIVATED=desc.activated,
+        PRECISION=desc.precision,
+        BT=config.BT,
+        BN=config.BN,
+        BK=config.BK,
+        num_warps=config.num_warps,
+        num_stages=config.num_stages,
+        enable_fp_fusion=True,
+    )

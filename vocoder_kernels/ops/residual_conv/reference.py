@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from typing import Optional, Sequence
+
+import torch
+from torch.nn import functional as F
+
+from ..reference import on_valid_rows
+from .desc import ResidualConvDesc
+
+
+def reference(
+    desc: ResidualConvDesc,
+    inputs: Sequence[torch.Tensor],
+    weights: Sequence[torch.Tensor],
+    bias: Optional[torch.Tensor],
+    residuals: Optional[Sequence[torch.Tensor]],
+    ranges: torch.Tensor,
+) -> list[torch.Tensor]:
+    """``y`` of every branch before the activation, in the inputs' dtype. ``weights`` are PyTorch's
+    ``[C_out, C_in, K]``, the rest as in `launch`."""
+    outputs = []
+    for j, (x, weight) in enumerate(zip(inputs, weights)):
+
+        def conv(row: torch.Tensor, j: int = j, weight: torch.Tensor = weight) -> torch.Tensor:
+            return F.conv1d(
+                row,
+                weight,
+                None if bias is None else bias[j],
+                padding=desc.dilation[j] * (desc.K[j] - 1) // 2,
+                dilation=desc.dilation[j],
+            )
+
+        y = on_valid_rows(conv, x, ranges, desc.scale, desc.extra)
+        outputs.append(y if residuals is None else y + residuals[j])
+    return outputs

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from ..device import choose, leaky, valid_rows
+
+
+@triton.jit
+def residual_conv_kernel(
+    inputs, weight, bias, residuals, streams, activated, ranges, taps, dilations,
+    T_cap, scale, extra, slope, B, tiles_t,
+    BRANCHES: tl.constexpr, C_IN: tl.constexpr, C_OUT: tl.constexpr, HAS_BIAS: tl.constexpr,
+    RESIDUAL: tl.constexpr, STREAM: tl.constexpr, ACTIVATED: tl.constexpr,
+    PRECISION: tl.constexpr, BT: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+):  # fmt: skip
+    """y_j[t, o] = bias_j[o] + sum over k, c of x_j[t + k * dilation_j - halo_j, c] w_j[k, c, o]
+    (+ residual_j[t, o]) for BRANCHES branches j.
+
+    inputs: x_j [B, T_cap, C_IN] compute dtype; weight: [sum of K_j, C_IN, C_OUT] compute dtype;
+    bias: [BRANCHES, C_OUT] fp32; residuals, streams: [B, T_cap, C_OUT] fp32; activated: the same in
+    the compute dtype, leaky(y). Accumulator fp32, (tap, channel) ascending in steps of 16 whatever
+    the tile. Grid: branch, row, tile in time, tile in channels, the last fastest: neighbours share x.
+    Channels that BK does not divide are flattened with the taps, so narrow ones waste no products.
+    FLOPs 2 T K C_IN C_OUT, bytes about T (C_IN + C_OUT) per column tile from L2: bound by the
+    matrix units when wide, by latency on short windows.
+    """
+    TILES_N: tl.constexpr = (C_OUT + BN - 1) // BN
+    pid = tl.program_id(0)
+    n0 = (pid % TILES_N) * BN
+    t0 = (pid // TILES_N) % tiles_t * BT
+    b = pid // (TILES_N * tiles_t) % B
+    branch = pid // (TILES_N * tiles_t * B)
+
+    low, high = valid_rows(ranges, b, scale, extra)
+    if (t0 >= high) | (t0 + BT <= low):
+        return
+    K = choose(taps, branch, BRANCHES)
+    dilation = choose(dilations, branch, BRANCHES)
+    first_tap = 0
+    for j in tl.static_range(BRANCHES - 1):
+        first_tap += tl.where(branch > j, taps[j], 0)
+    halo = dilation * (K - 1) // 2
+
+    row = (b.to(tl.int64) * T_cap + t0)
+    x = choose(inputs, branch, BRANCHES) + (row - halo) * C_IN
+    w = weight + first_tap.to(tl.int64) * (C_IN * C_OUT)
+    t = tl.arange(0, BT)
+    o = n0 + tl.arange(0, BN)
+    k = tl.arange(0, BK)
+    s = t0 - halo + t
+    acc = tl.zeros((BT, BN), tl.float32)
+    if C_IN % BK == 0:
+        for i in range(K * (C_IN // BK)):
+            shift = i // (C_IN // BK) * dilation
+            c = i % (C_IN // BK) * BK + k
+            rows = (s + shift >= low) & (s + shift < high)
+            at = (t + shift)[:, None] * C_IN + c[None, :]
+            a = tl.load(x + at, mask=rows[:, None], other=0.0)
+            at = (i * BK + k)[:, None] * C_OUT + o[None, :]
+            acc = tl.dot(a, tl.load(w + at, mask=o[None, :] < C_OUT, other=0.0), acc, input_precision=PRECISION)
+    else:
+        for k0 in range(0, K * C_IN, BK):
+            kc = k0 + k
+            shift = kc // C_IN * dilation
+            rows = (s[:, None] + shift[None, :] >= low) & (s[:, None] + shift[None, :] < high)
+            at = (t[:, None] + shift[None, :]) * C_IN + (kc % C_IN)[None, :]
+            a = tl.load(x + at, mask=rows & (kc < K * C_IN)[None, :], other=0.0)
+            at = kc[:, None] * C_OUT + o[None, :]
+            inside = (kc < K * C_IN)[:, None] & (o < C_OUT)[None, :]
+            acc = tl.dot(a, tl.load(w + at, mask=inside, other=0.0), acc, input_precision=PRECISION)
+
+    if HAS_BIAS:
+        acc += tl.load(bias + branch * C_OUT + o, mask=o < C_OUT, other=0.0)[None, :]
+    valid = (t0 + t >= low) & (t0 + t < high)
+    inside = valid[:, None] & (o < C_OUT)[None, :]
+    at = t[:, None] * C_OUT + o[None, :]
+    if RESIDUAL:
+        acc += tl.load(choose(residuals, branch, BRANCHES) + row * C_OUT + at, mask=inside, other=0.0)
+    if STREAM:
+        tl.store(choose(streams, branch, BRANCHES) + row * C_OUT + at, acc, mask=inside)
+    if ACTIVATED:
+        y = choose(activated, branch, BRANCHES)
+        tl.store(y + row * C_OUT + at, leaky(acc, slope).to(y.dtype.element_ty), mask=inside)

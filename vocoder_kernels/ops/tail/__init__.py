@@ -1,0 +1,7 @@
+"""Last convolution: the mean of the branches to one channel of audio."""
+
+from __future__ import annotations
+
+from .desc import TailDesc, pack
+
+__all__ = ["TailDesc", "pack"]
