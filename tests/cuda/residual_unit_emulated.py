@@ -47,7 +47,11 @@ class Kernel:
 
     def shared_rows(self, K: int, dilation: int, n_convs: int) -> int:
         second = self.act_halo + K - 1 if n_convs == 2 else 0
-        return self.rows + max(dilation * (K - 1), second)
+        rows = self.rows + max(dilation * (K - 1), second)
+        if not self.snake:
+            return rows
+        block = 6 * (self.threads // self.C)
+        return -(-rows // block) * block
 
     def shared_bytes(self, rows: int) -> int:
         return rows * ((self.C // 8) | 1) * 16

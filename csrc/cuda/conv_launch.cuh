@@ -1,0 +1,54 @@
+// Choice and launch of a convolution kernel for one element type; each type is its own .cu file so
+// that they compile side by side.
+#pragma once
+
+#include "conv_kernel.cuh"
+
+namespace vk {
+namespace cuda {
+
+using ConvKernel = void (*)(ConvParams, int);
+
+struct ConvEntry {
+    ConvTile tile;
+    ConvKernel kernel;
+};
+
+template <typename T, template <typename> class Source, int kRows, int kColumns, int kWarpsM,
+          int kWarpsN, int kCtas>
+constexpr ConvEntry conv_entry() {
+    using Shape = ConvShape<T, kRows, kColumns, kWarpsM, kWarpsN, kCtas>;
+    return {{kRows, kColumns, Shape::kThreads}, conv_kernel<Shape, Source<T>>};
+}
+
+// Largest first. Null past the last.
+template <typename T>
+const ConvEntry* conv_entries(ConvSource source, int index) {
+    static constexpr ConvEntry kActivated[] = {
+        conv_entry<T, ActivatedSource, 128, 128, 2, 4, 2>(),
+        conv_entry<T, ActivatedSource, 64, 128, 1, 4, 3>(),
+        conv_entry<T, ActivatedSource, 64, 64, 2, 2, 4>(),
+        conv_entry<T, ActivatedSource, 32, 64, 2, 2, 6>(),
+    };
+    static constexpr ConvEntry kMean[] = {
+        conv_entry<T, MeanSource, 64, 128, 1, 4, 3>(),
+        conv_entry<T, MeanSource, 64, 64, 2, 2, 4>(),
+    };
+    static constexpr ConvEntry kStrided[] = {
+        conv_entry<T, StridedSource, 64, 64, 2, 2, 4>(),
+        conv_entry<T, StridedSource, 32, 64, 2, 2, 6>(),
+    };
+    const auto pick = [index](const auto& table) -> const ConvEntry* {
+        const int count = sizeof(table) / sizeof(table[0]);
+        return index >= 0 && index < count ? &table[index] : nullptr;
+    };
+    if (source == ConvSource::kActivated) return pick(kActivated);
+    if (source == ConvSource::kMean) return pick(kMean);
+    return pick(kStrided);
+}
+
+const ConvEntry* conv_fp16(ConvSource source, int index);
+const ConvEntry* conv_bf16(ConvSource source, int index);
+
+}  // namespace cuda
+}  // namespace vk
