@@ -27,9 +27,8 @@ vk::StageDescription describe(int C, float slope, const std::vector<BranchList>&
         for (const auto& unit : branch) {
             stage.branches.back().emplace_back();
             for (const auto& [K, dilation, w, bias, alpha, inv_beta] : unit)
-                stage.branches.back().back().layers.push_back({K, dilation, floats(w),
-                                                               floats(bias), floats(alpha),
-                                                               floats(inv_beta)});
+                stage.branches.back().back().layers.push_back(
+                    {K, dilation, floats(w), floats(bias), floats(alpha), floats(inv_beta)});
         }
     }
     return stage;
@@ -140,7 +139,8 @@ void bind_sequence(py::module_& m) {
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
-    m.doc() = "Fused vocoder kernels; addresses are integers, sizes in elements unless named bytes.";
+    m.doc() =
+        "Fused vocoder kernels; addresses are integers, sizes in elements unless named bytes.";
     m.def("isas", &vk::available_isas, "Instruction sets of this processor and build, best first.");
     m.def(
         "width", [](const std::string& isa) { return vk::kernels(isa).width; }, py::arg("isa"),

@@ -1,14 +1,15 @@
 """The native core. The one place that imports the extension, and says why it is missing.
 
-`Sequence` is the extension's own class (``csrc/bindings.cpp``): addresses are integers, 0 for none;
-slots are integers, -1 for none; tensors are fp32, blocked ``[ceil(C / V)][T][V]``, ``V = width(isa)``.
+Addresses are integers, 0 for none; slots are integers, -1 for none; tensors are fp32, blocked
+``[ceil(C / V)][T][V]`` with ``V = width(isa)``.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Sequence as ListLike
+from functools import cache
 from types import ModuleType
-from typing import Any, Protocol, Sequence as ListLike
+from typing import Any, Protocol
 
 import torch  # loads libgomp.so.1, by whose name the extension then finds the same OpenMP runtime
 
@@ -134,7 +135,7 @@ class NativeSequence(Protocol):
     def workspace_bytes(self) -> int: ...
 
 
-@lru_cache(maxsize=None)
+@cache
 def _load() -> tuple[ModuleType | None, str]:
     try:
         from . import _native

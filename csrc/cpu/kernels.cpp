@@ -8,7 +8,7 @@ namespace vk {
 namespace VK_ISA {
 
 const Kernels& kernels() {
-    static const Kernels table = {VK_STRING(VK_ISA), V,           make_conv, make_upsample,
+    static const Kernels table = {VK_STRING(VK_ISA), V,          make_conv,  make_upsample,
                                   make_head,         make_snake, make_stage, make_tail};
     return table;
 }

@@ -1,11 +1,11 @@
 // Wide direct convolutions as matrix products, one per output phase.
 //
-// Output row q * stride + first of a phase is the sum over its taps of x[q + tap] times [C_in, C_out]
-// weights; rows of x outside [0, T) are zero. A convolution has one phase, a transposed convolution
-// `stride` phases with the taps k = phase, phase + stride, ...: no product with an inserted zero.
-// Rows of x are copied to [row][C_in] first, so that a tap is a shift of rows and k is contiguous.
-// At most 256 products are summed at a time and those sums are added: the error stays that of a
-// blocked matrix product.
+// Output row q * stride + first of a phase is the sum over its taps of x[q + tap] times [C_in,
+// C_out] weights; rows of x outside [0, T) are zero. A convolution has one phase, a transposed
+// convolution `stride` phases with the taps k = phase, phase + stride, ...: no product with an
+// inserted zero. Rows of x are copied to [row][C_in] first, so that a tap is a shift of rows and k
+// is contiguous. At most 256 products are summed at a time and those sums are added: the error
+// stays that of a blocked matrix product.
 #pragma once
 
 #include <vector>
@@ -71,8 +71,7 @@ class PhasedConv {
     void panel(const Phase& phase, int v, Range q, const float* a, int a_row,
                const PhaseOutput& out) const;
     template <int NV>
-    void sum_block(const Phase& phase, const float* b, const float* a, int rows,
-                   float* sums) const;
+    void sum_block(const Phase& phase, const float* b, const float* a, int rows, float* sums) const;
     template <int NV>
     void panel_of(const Phase& phase, int v, Range q, const float* a, int a_row,
                   const PhaseOutput& out) const;
@@ -129,7 +128,9 @@ PhasedConv::PhasedConv(int C_in, int C_out, int stride, std::vector<Phase> phase
 }
 
 inline PhasedConv::Range PhasedConv::rows_of(const Phase& phase, int T_out) const {
-    const auto ceil_div = [this](int n) { return n >= 0 ? (n + stride_ - 1) / stride_ : -(-n / stride_); };
+    const auto ceil_div = [this](int n) {
+        return n >= 0 ? (n + stride_ - 1) / stride_ : -(-n / stride_);
+    };
     return {ceil_div(-phase.first), ceil_div(T_out - phase.first)};
 }
 
@@ -169,8 +170,8 @@ void PhasedConv::load_rows(int row, int count, int T, float* a, const Fill& fill
     const int end = std::max(std::min(row + count, T), begin);
     std::fill(a, a + static_cast<ptrdiff_t>(begin - row) * lda_, 0.0f);
     if (end > begin) fill(begin, end - begin, a + static_cast<ptrdiff_t>(begin - row) * lda_);
-    std::fill(a + static_cast<ptrdiff_t>(end - row) * lda_, a + static_cast<ptrdiff_t>(count) * lda_,
-              0.0f);
+    std::fill(a + static_cast<ptrdiff_t>(end - row) * lda_,
+              a + static_cast<ptrdiff_t>(count) * lda_, 0.0f);
 }
 
 // sums[rows][NV * V]: rows of one panel. b: the panel's weights.

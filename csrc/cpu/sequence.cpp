@@ -40,11 +40,6 @@ void check_conv(const char* layer, ConvShape s, const float* w) {
     require(w != nullptr, text(layer, ": the address of the weights is 0"));
 }
 
-void check_outputs(const char* layer, int raw, int act) {
-    require(raw != kNoSlot || act != kNoSlot,
-            text(layer, ": needs a slot for the raw or the activated output, got none"));
-}
-
 }  // namespace
 
 struct Sequence::Call {
@@ -62,31 +57,43 @@ struct Sequence::Call {
     int length(int slot) const { return static_cast<int>(rows[slot]); }
 };
 
-void Sequence::add(const std::string& kind, Step step) {
+void Sequence::check_tensors(const char* layer, const Step& step) {
     for (const auto* list : {&step.reads, &step.writes}) {
         for (const auto& tensor : *list)
             require(tensor.first >= kNoSlot,
-                    text(kind, ": a slot must be -1 or more, got ", tensor.first));
+                    text(layer, ": a slot must be -1 or more, got ", tensor.first));
     }
+    require(step.reads.empty() || step.reads.front().first != kNoSlot,
+            text(layer, ": needs an input slot, got none"));
+    bool writes = step.to_caller;
+    for (const auto& tensor : step.writes)
+        writes = writes || tensor.first != kNoSlot;
+    require(writes, text(layer, ": needs a slot for the raw or the activated output, got none"));
+    for (size_t i = 1; i < step.writes.size(); ++i)
+        require(step.writes[i].first == kNoSlot || step.writes[i].first != step.writes[0].first,
+                text(layer, ": slot ", step.writes[i].first, " is written twice"));
     // Only what is added to a result may lie where the result goes.
     for (size_t i = 0; i < (step.in_place ? 1 : step.reads.size()); ++i) {
         for (const auto& written : step.writes)
             require(step.reads[i].first == kNoSlot || step.reads[i].first != written.first,
-                    text(kind, ": slot ", written.first, " is both read and written"));
+                    text(layer, ": slot ", written.first, " is both read and written"));
     }
-    names_.push_back(text(kind, " ", names_.size()));
+}
+
+void Sequence::add(const char* layer, Step step) {
+    names_.push_back(text(layer, " ", names_.size()));
     steps_.push_back(std::move(step));
 }
 
 void Sequence::add_head(int raw, int act, float slope, ConvShape shape, const float* w,
                         const float* bias) {
     check_conv("head", shape, w);
-    check_outputs("head", raw, act);
-    auto layer = kernels_.head(shape, w, bias);
     Step step;
     step.writes = {{raw, shape.C_out}, {act, shape.C_out}};
     step.from_caller = true;
     step.cond_size = shape.C_out;
+    check_tensors("head", step);
+    auto layer = kernels_.head(shape, w, bias);
     step.run = [=](Call& c) {
         const RunArguments& a = c.arguments;
         layer->run(a.x, a.stride_c, a.stride_t, a.T, a.cond, c.view(raw), c.view(act), slope,
@@ -104,13 +111,12 @@ void Sequence::add_upsample(int x, int raw, int act, float slope, int C_in, int 
     require_positive("upsample", "stride", stride);
     require(padding >= 0, text("upsample: padding must be 0 or more, got ", padding));
     require(w != nullptr, "upsample: the address of the weights is 0");
-    require(x != kNoSlot, "upsample: needs an input slot, got none");
-    check_outputs("upsample", raw, act);
-    auto layer = kernels_.upsample(C_in, C_out, K, stride, padding, w, bias);
     Step step;
     step.reads = {{x, C_in}};
     step.writes = {{raw, C_out}, {act, C_out}};
     step.length = [=](int64_t rows) { return (rows - 1) * stride - 2 * int64_t{padding} + K; };
+    check_tensors("upsample", step);
+    auto layer = kernels_.upsample(C_in, C_out, K, stride, padding, w, bias);
     step.run = [=](Call& c) {
         layer->run(c.view(x), c.length(x), c.view(raw), c.view(act), slope, c.arguments.threads,
                    c.workspace);
@@ -119,23 +125,20 @@ void Sequence::add_upsample(int x, int raw, int act, float slope, int C_in, int 
     add("upsample", std::move(step));
 }
 
-void Sequence::add_conv(int x, int residual, int addend, float scale, int raw, int act,
-                        float slope, ConvShape shape, const float* w, const float* bias,
-                        int algorithm) {
+void Sequence::add_conv(int x, int residual, int addend, float scale, int raw, int act, float slope,
+                        ConvShape shape, const float* w, const float* bias, int algorithm) {
     check_conv("conv", shape, w);
-    require(x != kNoSlot, "conv: needs an input slot, got none");
-    require(algorithm == 0 || algorithm == 1 || algorithm == 8 || algorithm == 16 ||
-                algorithm == 32,
-            text("conv: algorithm must be 0 (chosen by cost), 1 (direct) or a transform of 8, 16 "
-                 "or 32, got ",
-                 algorithm));
-    check_outputs("conv", raw, act);
-    auto layer = kernels_.conv(shape, w, bias, algorithm);
+    require(
+        algorithm == 0 || algorithm == 1 || algorithm == 8 || algorithm == 16 || algorithm == 32,
+        text("conv: algorithm must be 0 (chosen by cost), 1 (direct) or a transform of 8, 16 "
+             "or 32, got ",
+             algorithm));
     Step step;
     step.reads = {{x, shape.C_in}, {residual, shape.C_out}, {addend, shape.C_out}};
     step.writes = {{raw, shape.C_out}, {act, shape.C_out}};
     step.in_place = true;
-    step.prepare = [=](int T, int threads) { layer->prepare(T, threads); };
+    check_tensors("conv", step);
+    auto layer = kernels_.conv(shape, w, bias, algorithm);
     step.run = [=](Call& c) {
         Epilogue e;
         e.residual = c.view(residual);
@@ -147,6 +150,7 @@ void Sequence::add_conv(int x, int residual, int addend, float scale, int raw, i
         const int T = c.length(x);
         layer->run(c.view(x), {T, 0, T}, e, c.arguments.threads, c.workspace);
     };
+    step.prepare = [=](int T, int threads) { layer->prepare(T, threads); };
     step.packed_bytes = [=] { return layer->packed_bytes(); };
     add("conv", std::move(step));
 }
@@ -154,25 +158,25 @@ void Sequence::add_conv(int x, int residual, int addend, float scale, int raw, i
 void Sequence::add_snake(int x, int y, int C, const float* alpha, const float* inv_beta,
                          const float* up, const float* down) {
     require_positive("snake", "C", C);
-    require(x != kNoSlot && y != kNoSlot, "snake: needs an input and an output slot");
     require(alpha && inv_beta && up && down, "snake: the address of a parameter is 0");
-    auto layer = kernels_.snake(C, alpha, inv_beta, up, down);
     Step step;
     step.reads = {{x, C}};
     step.writes = {{y, C}};
-    step.run = [=](Call& c) {
-        layer->run(c.view(x), c.view(y), c.length(x), c.arguments.threads);
-    };
+    check_tensors("snake", step);
+    auto layer = kernels_.snake(C, alpha, inv_beta, up, down);
+    step.run = [=](Call& c) { layer->run(c.view(x), c.view(y), c.length(x), c.arguments.threads); };
     add("snake", std::move(step));
 }
 
 void Sequence::add_stage(int x, int x_act, int raw, int act, float next_slope,
                          const StageDescription& d) {
     require_positive("stage", "C", d.C);
-    require(x != kNoSlot, "stage: needs an input slot, got none");
     require(!d.branches.empty(), "stage: needs at least one branch, got none");
     require(d.chunk_rows >= 0, text("stage: chunk_rows must be 0 or more, got ", d.chunk_rows));
-    check_outputs("stage", raw, act);
+    Step step;
+    step.reads = {{x, d.C}, {x_act, d.C}};
+    step.writes = {{raw, d.C}, {act, d.C}};
+    check_tensors("stage", step);
     StagePlan plan{d.C, d.slope, {}, d.chunk_rows};
     std::vector<std::shared_ptr<Conv>> convs;
     bool snakes = false;
@@ -198,9 +202,6 @@ void Sequence::add_stage(int x, int x_act, int raw, int act, float next_slope,
     }
     require(snakes || x_act != kNoSlot, "stage: LeakyReLU stages need the activated input too");
     auto layer = kernels_.stage(std::move(plan));
-    Step step;
-    step.reads = {{x, d.C}, {x_act, d.C}};
-    step.writes = {{raw, d.C}, {act, d.C}};
     step.run = [=](Call& c) {
         layer->run(c.view(x), c.view(x_act), c.length(x), c.view(raw), c.view(act), next_slope,
                    c.arguments.threads, c.workspace);
@@ -216,11 +217,11 @@ void Sequence::add_stage(int x, int x_act, int raw, int act, float next_slope,
 
 void Sequence::add_tail(int x, int C, int K, const float* w, float bias, bool clamp) {
     check_conv("tail", {C, 1, K, 1}, w);
-    require(x != kNoSlot, "tail: needs an input slot, got none");
-    auto layer = kernels_.tail(C, K, w, bias, clamp);
     Step step;
     step.reads = {{x, C}};
     step.to_caller = true;
+    check_tensors("tail", step);
+    auto layer = kernels_.tail(C, K, w, bias, clamp);
     step.run = [=](Call& c) {
         layer->run(c.view(x), c.length(x), c.arguments.out, c.arguments.threads);
     };
@@ -301,9 +302,8 @@ void Sequence::check_step(const std::string& name, const Step& step, const RunAr
     const int64_t in = rows_in(step, rows, a.T);
     const int64_t out = rows_out(step, in);
     constexpr int64_t most_rows = std::numeric_limits<int>::max() / 16;
-    require(out > 0 && out <= most_rows,
-            text("run: ", name, " would make ", out, " rows of ", in, "; it can make 1 to ",
-                 most_rows));
+    require(out > 0 && out <= most_rows, text("run: ", name, " would make ", out, " rows of ", in,
+                                              "; it can make 1 to ", most_rows));
     require(!step.from_caller || a.x, text("run: ", name, " needs x, but its address is 0"));
     require(!step.from_caller || !a.cond || a.cond_size == step.cond_size,
             text("run: cond must have ", step.cond_size, " values, got ", a.cond_size));

@@ -105,7 +105,8 @@ class Sequence {
     };
     using RowsOfSlots = std::vector<int64_t>;
 
-    void add(const std::string& kind, Step step);
+    static void check_tensors(const char* layer, const Step& step);
+    void add(const char* layer, Step step);
     int slot_count() const;
     static int64_t rows_in(const Step& step, const RowsOfSlots& rows, int64_t T);
     static int64_t rows_out(const Step& step, int64_t in);

@@ -10,8 +10,7 @@ namespace {
 
 class SnakeLayer final : public Snake {
   public:
-    SnakeLayer(int C, const float* alpha, const float* inv_beta, const float* up,
-               const float* down)
+    SnakeLayer(int C, const float* alpha, const float* inv_beta, const float* up, const float* down)
         : blocks_((C + V - 1) / V),
           alpha_(make_floats(static_cast<size_t>(blocks_) * V)),
           inv_beta_(make_floats(static_cast<size_t>(blocks_) * V)),
@@ -53,8 +52,8 @@ class SnakeLayer final : public Snake {
 
 }  // namespace
 
-std::shared_ptr<Snake> make_snake(int C, const float* alpha, const float* inv_beta,
-                                  const float* up, const float* down) {
+std::shared_ptr<Snake> make_snake(int C, const float* alpha, const float* inv_beta, const float* up,
+                                  const float* down) {
     return std::make_shared<SnakeLayer>(C, alpha, inv_beta, up, down);
 }
 

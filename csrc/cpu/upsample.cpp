@@ -1,5 +1,5 @@
-// Transposed convolution, blocked in, blocked out. 2 C_in C_out K FLOPs per input row; near the GEMM
-// peak for wide channels, bound by stores below about 32.
+// Transposed convolution, blocked in, blocked out. 2 C_in C_out K FLOPs per input row; near the
+// GEMM peak for wide channels, bound by stores below about 32.
 #include "cpu/factories.h"
 #include "cpu/phases.h"
 
@@ -28,10 +28,9 @@ class UpsampleLayer final : public Upsample {
           stride_(stride),
           padding_(padding),
           blocks_in_((C_in + V - 1) / V),
-          conv_(C_in, C_out, stride, upsample_phases(K, stride, padding),
-                [=](int c, int o, int k) {
-                    return w[(static_cast<size_t>(c) * C_out + o) * K + k];
-                }),
+          conv_(
+              C_in, C_out, stride, upsample_phases(K, stride, padding),
+              [=](int c, int o, int k) { return w[(static_cast<size_t>(c) * C_out + o) * K + k]; }),
           bias_(make_floats(static_cast<size_t>(conv_.vectors()) * V)) {
         for (int o = 0; o < conv_.vectors() * V; ++o)
             bias_[o] = bias && o < C_out ? bias[o] : 0.0f;

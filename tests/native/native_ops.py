@@ -58,7 +58,11 @@ class Pool:
     def check_guards(self) -> None:
         copy = self.data.clone()
         for slot, (channels, rows) in enumerate(self.slots):
-            blocks, stride, start = self.blocks(channels), self.strides[slot], self.offsets[slot] // 4
+            blocks, stride, start = (
+                self.blocks(channels),
+                self.strides[slot],
+                self.offsets[slot] // 4,
+            )
             flat = copy[start : start + blocks * stride * self.V]
             flat.view(blocks, stride, self.V)[:, :rows] = float("nan")
         assert copy.isnan().all(), "a kernel wrote outside its rows"

@@ -6,8 +6,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.nn import functional as F
-
 from native.native_ops import (
     assert_as_exact_as,
     conv_weights,
@@ -18,6 +16,8 @@ from native.native_ops import (
     run_upsample,
     upsample_weights,
 )
+from torch.nn import functional as F
+
 from vocoder_kernels import native
 from vocoder_kernels.modules.bigvgan import Activation1d, SnakeBeta, kaiser_sinc_filter
 
@@ -73,7 +73,9 @@ def test_any_upsample(C_in, C_out, K, stride, padding, T, threads):
         assert_as_exact_as(raw, eager, exact)
 
 
-@pytest.mark.parametrize("C_in,C_out,T", [(192, 512, 50), (100, 1536, 9), (100, 512, 1), (5, 24, 210)])
+@pytest.mark.parametrize(
+    "C_in,C_out,T", [(192, 512, 50), (100, 1536, 9), (100, 512, 1), (5, 24, 210)]
+)
 @pytest.mark.parametrize("strided", [False, True])
 def test_head(isa, C_in, C_out, T, strided):
     w, bias = conv_weights(C_out, C_in, 7)
@@ -153,7 +155,9 @@ def test_snake_of_a_constant_is_a_constant():
         assert (y - y[:, :1]).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("C,K,T", [(16, 7, 3000), (24, 7, 5), (32, 7, 1), (5, 3, 100), (16, 11, 33)])
+@pytest.mark.parametrize(
+    "C,K,T", [(16, 7, 3000), (24, 7, 5), (32, 7, 1), (5, 3, 100), (16, 11, 33)]
+)
 @pytest.mark.parametrize("clamp", [False, True])
 def test_tail(isa, C, K, T, clamp):
     w, _ = conv_weights(1, C, K)
