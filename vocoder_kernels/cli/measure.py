@@ -1,0 +1,71 @@
+"""Times that can be compared and errors against float64."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Mapping
+from typing import Any, Callable
+
+import torch
+from torch import nn
+
+from ..patching import ErrorRow
+from ..program import Vocoder
+
+FULL_SCALE_LIMIT = 1e-5
+"""Most error of float32 against float64 that passes, audio between -1 and 1."""
+
+
+def interleaved(
+    calls: Mapping[str, Callable[[], Any]], repeats: int, device: str = "cpu"
+) -> dict[str, float]:
+    """Median seconds of each call. They take turns, each round starting with another one, so that
+    a machine whose speed drifts treats them alike. One untimed call of each goes before."""
+    measure = _gpu_seconds if device == "cuda" else _seconds
+    names = list(calls)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    with torch.inference_mode():
+        for name in names:
+            calls[name]()
+        for i in range(repeats):
+            for name in names[i % len(names) :] + names[: i % len(names)]:
+                seconds[name].append(measure(calls[name]))
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def _gpu_seconds(call: Callable[[], Any]) -> float:
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    start.record()
+    call()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / 1e3
+
+
+def against_float64(
+    original: nn.Module, outputs: Mapping[str, torch.Tensor], inputs: tuple[torch.Tensor, ...]
+) -> dict[str, ErrorRow]:
+    """Errors of each output against a float64 copy of ``original`` on the same inputs."""
+    with torch.inference_mode(False), torch.no_grad():
+        exact = copy.deepcopy(original).double()(*(t.double() for t in inputs))
+    return {name: ErrorRow.of("", name, exact, got) for name, got in outputs.items()}
+
+
+def random_inputs(
+    vocoder: Vocoder, frames: int, dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> tuple[torch.Tensor, ...]:
+    """Unit-variance input, and a condition for a vocoder that takes one; always the same."""
+    generator = torch.Generator().manual_seed(1)
+    inputs = [torch.randn(1, vocoder.head.C_in, frames, generator=generator)]
+    if vocoder.cond is not None:
+        inputs.append(torch.randn(1, vocoder.cond.C_in, 1, generator=generator))
+    return tuple(t.to(device, dtype) for t in inputs)
