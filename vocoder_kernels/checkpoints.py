@@ -156,7 +156,9 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
     except ImportError:
-        raise ImportError(f"{path}: reading it needs safetensors: pip install safetensors") from None
+        raise ImportError(
+            f"{path}: reading it needs safetensors: pip install safetensors"
+        ) from None
     try:
         return load_file(path)
     except SafetensorError as error:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 
 OK, FAILED_CHECK, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -27,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else BAD_INPUT
     try:
-        return import_module(f".{args.command}", __name__).run(args)
+        with _reasons_by_command(args.debug):
+            return import_module(f".{args.command}", __name__).run(args)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -57,6 +61,22 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
             import_module(f".{name}", __name__).add_arguments(command)
             command.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser
+
+
+@contextmanager
+def _reasons_by_command(debug: bool) -> Iterator[None]:
+    """Commands print themselves why a vocoder was not sped up: without the library's warning and
+    its logged traceback beside it, unless debugging."""
+    logger = logging.getLogger("vocoder_kernels")
+    level = logger.level
+    with warnings.catch_warnings():
+        if not debug:
+            logger.setLevel(logging.CRITICAL)
+            warnings.filterwarnings("ignore", category=RuntimeWarning, message="vocoder_kernels")
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
 
 
 def _sentence(error: Exception) -> str:

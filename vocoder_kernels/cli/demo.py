@@ -13,7 +13,7 @@ from torch import nn
 from .. import patch
 from ..families import describe
 from . import FAILED_CHECK, OK
-from .measure import FULL_SCALE_LIMIT, against_float64, interleaved
+from .measure import FULL_SCALE_LIMIT, against_float64, fell_back, interleaved
 from .output import add_json, add_threads, decibels, error, json_line, milliseconds, note
 from .output import set_threads, table, whole_number
 from .picture import draw
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     )
     stock, patched = voice.decoder, copy.deepcopy(voice.decoder)
     start = time.perf_counter()
-    report = patch(patched)
+    patch(patched)
     patch_s = time.perf_counter() - start
     result = _compare(stock, patched, latents, audio_s, args.repeats)
     result.update(
@@ -61,17 +61,18 @@ def run(args: argparse.Namespace) -> int:
         rate_hz=voice.rate_hz,
         threads=threads,
         patch_s=patch_s,
-        patched=bool(report),
+        why_not=fell_back(patched),
     )
     result["files"] = _write(Path(args.out), voice.rate_hz, stock, patched, latents)
-    ok = bool(report) and result["errors"]["patched"]["max_error"] <= FULL_SCALE_LIMIT
+    why = result["why_not"]
+    ok = not why and result["errors"]["patched"]["max_error"] <= FULL_SCALE_LIMIT
     result["ok"] = ok
     if args.json:
         json_line(result)
     else:
         _print(result, say)
-    if not report:
-        note(f"The vocoder was not sped up here:\n{report}\n`vocoder-kernels doctor` tells more.")
+    if why:
+        note(f"The vocoder was not sped up here: {why}. `vocoder-kernels doctor` tells more.")
     return OK if ok else FAILED_CHECK
 
 
@@ -105,7 +106,10 @@ def _write(
 ) -> list[str]:
     out.mkdir(parents=True, exist_ok=True)
     with torch.inference_mode():
-        audio = {name: m(latents).flatten().numpy() for name, m in (("stock", stock), ("patched", patched))}
+        audio = {
+            name: m(latents).flatten().numpy()
+            for name, m in (("stock", stock), ("patched", patched))
+        }
     for name, samples in audio.items():
         with wav_writer(out / f"{name}.wav", rate_hz) as wav:
             wav.write(samples)

@@ -11,6 +11,7 @@ from typing import Any, Callable
 import torch
 from torch import nn
 
+from .. import report
 from ..patching import ErrorRow
 from ..program import Vocoder
 
@@ -58,6 +59,16 @@ def against_float64(
     with torch.inference_mode(False), torch.no_grad():
         exact = copy.deepcopy(original).double()(*(t.double() for t in inputs))
     return {name: ErrorRow.of("", name, exact, got) for name, got in outputs.items()}
+
+
+def fell_back(module: nn.Module) -> str:
+    """Why calls of a patched module ran its original forward, or an empty string."""
+    causes = []
+    for part in report(module):
+        causes += part.originals
+        if part.why and part.why not in causes:
+            causes.append(part.why)
+    return "; ".join(causes)
 
 
 def random_inputs(

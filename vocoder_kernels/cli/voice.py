@@ -88,9 +88,7 @@ def load_voice(threads: int) -> Voice:
     settings = json.loads(joe.config_path().read_text(encoding="utf-8"))
     inference = settings["inference"]
     scales = [inference[name] for name in ("noise_scale", "length_scale", "noise_w")]
-    phonemizer = piper.PiperVoice(
-        session=session, config=piper.PiperConfig.from_dict(settings)
-    )
+    phonemizer = piper.PiperVoice(session=session, config=piper.PiperConfig.from_dict(settings))
     return Voice(
         name=joe.model_path().stem,
         rate_hz=settings["audio"]["sample_rate"],
