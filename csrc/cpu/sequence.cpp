@@ -40,6 +40,16 @@ void check_conv(const char* layer, ConvShape s, const float* w) {
     require(w != nullptr, text(layer, ": the address of the weights is 0"));
 }
 
+void check_algorithm(const char* layer, int algorithm) {
+    for (int known : {0, 1, 4, 8, 16, 32}) {
+        if (algorithm == known) return;
+    }
+    throw std::invalid_argument(text(layer,
+                                     ": algorithm must be 0 (chosen by cost), 1 (direct), 4 "
+                                     "(Toom-Cook) or 8, 16 or 32 (Fourier), got ",
+                                     algorithm));
+}
+
 }  // namespace
 
 struct Sequence::Call {
@@ -128,11 +138,7 @@ void Sequence::add_upsample(int x, int raw, int act, float slope, int C_in, int 
 void Sequence::add_conv(int x, int residual, int addend, float scale, int raw, int act, float slope,
                         ConvShape shape, const float* w, const float* bias, int algorithm) {
     check_conv("conv", shape, w);
-    require(
-        algorithm == 0 || algorithm == 1 || algorithm == 8 || algorithm == 16 || algorithm == 32,
-        text("conv: algorithm must be 0 (chosen by cost), 1 (direct) or a transform of 8, 16 "
-             "or 32, got ",
-             algorithm));
+    check_algorithm("conv", algorithm);
     Step step;
     step.reads = {{x, shape.C_in}, {residual, shape.C_out}, {addend, shape.C_out}};
     step.writes = {{raw, shape.C_out}, {act, shape.C_out}};
@@ -172,6 +178,7 @@ void Sequence::add_stage(int x, int x_act, int raw, int act, float next_slope,
                          const StageDescription& d) {
     require_positive("stage", "C", d.C);
     require(!d.branches.empty(), "stage: needs at least one branch, got none");
+    check_algorithm("stage", d.algorithm);
     require(d.chunk_rows >= 0, text("stage: chunk_rows must be 0 or more, got ", d.chunk_rows));
     Step step;
     step.reads = {{x, d.C}, {x_act, d.C}};

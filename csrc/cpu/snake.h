@@ -17,7 +17,7 @@ namespace VK_ISA {
 
 constexpr int kSnakeTaps = 12;
 constexpr int kSnakeRows = 96;
-// Rows of x that a row of y depends on, on either side.
+// Rows of x read on either side of a row of y; its value depends on five.
 constexpr int kSnakeHalo = 6;
 
 // sin(v)^2. v - n pi in three parts: the first two products are exact for |v| < 25000 without FMA,
