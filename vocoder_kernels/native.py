@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence as ListLike
 from functools import cache
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -140,6 +141,8 @@ def _load() -> tuple[ModuleType | None, str]:
     try:
         from . import _native
     except ImportError as error:
+        if find_spec(f"{__package__}._native") is None:
+            return None, "they were left out of this installation"
         return None, str(error)
     return _native, ""
 
