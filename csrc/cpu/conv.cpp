@@ -22,27 +22,20 @@ class ConvLayer final : public Conv {
   public:
     ConvLayer(ConvShape shape, const float* w, const float* bias, int algorithm)
         : shape_(shape),
-          fixed_(algorithm != 0 && can_run(shape, algorithm)
-                     ? algorithm
-                     : shape.K == 1 ? 1 : algorithm_for_all(shape)),
+          fixed_(algorithm != 0 && can_run(shape, algorithm) ? algorithm
+                                                             : algorithm_for_all(shape)),
           bias_(make_floats((shape.C_out + V - 1) / V * V)) {
         for (int o = 0; o < (shape.C_out + V - 1) / V * V; ++o)
             bias_[o] = bias && o < shape.C_out ? bias[o] : 0.0f;
-        if (fixed_) {
-            kernel(fixed_, w, packing_threads());
-            return;
-        }
-        const size_t count = static_cast<size_t>(shape.C_out) * shape.C_in * shape.K;
-        weights_ = make_floats(count);
-        std::copy(w, w + count, weights_.get());
+        kernel(fixed_ ? fixed_ : 1, {shape_, w, bias_.get()}, packing_threads());
     }
 
     void run(View x, Rows rows, const Epilogue& e, int threads, Workspace& workspace) override {
-        kernel_for(rows.hi - rows.lo, threads).run(x, rows, e, threads, workspace);
+        kernel_for(rows.T, threads).run(x, rows, e, threads, workspace);
     }
 
     void run_local(View x, Rows rows, const Epilogue& e, float* scratch) override {
-        kernel_for(rows.hi - rows.lo, 1).run_local(x, rows, e, scratch);
+        kernel_for(rows.T, 1).run_local(x, rows, e, scratch);
     }
 
     size_t local_scratch() const override {
@@ -62,30 +55,33 @@ class ConvLayer final : public Conv {
     }
 
   private:
+    // Where the choice depends on T, the direct kernel is there from the start. All chunks of an
+    // input have the T that was prepared, so that threads find their kernel packed.
     const ConvKernel& kernel_for(int T, int threads) {
-        return kernel(fixed_ ? fixed_ : algorithm_for(shape_, T), weights_.get(), threads);
+        const ConvKernel& first = *kernels_.front().second;
+        if (fixed_) return first;
+        return kernel(algorithm_for(shape_, T), {shape_, first.panels(), bias_.get(), true},
+                      threads);
     }
 
-    const ConvKernel& kernel(int algorithm, const float* w, int threads) {
+    const ConvKernel& kernel(int algorithm, const ConvWeights& weights, int threads) {
         for (const auto& entry : kernels_) {
             if (entry.first == algorithm) return *entry.second;
         }
-        kernels_.emplace_back(algorithm,
-                              make_conv_kernel({shape_, w, bias_.get()}, algorithm, threads));
+        kernels_.emplace_back(algorithm, make_conv_kernel(weights, algorithm, threads));
         return *kernels_.back().second;
     }
 
     ConvShape shape_;
     // 0 where the choice depends on T.
     int fixed_;
-    Floats bias_, weights_;
+    Floats bias_;
     std::vector<std::pair<int, std::unique_ptr<ConvKernel>>> kernels_;
 };
 
 }  // namespace
 
-std::shared_ptr<Conv> make_conv(ConvShape shape, const float* w, const float* bias,
-                                int algorithm) {
+std::shared_ptr<Conv> make_conv(ConvShape shape, const float* w, const float* bias, int algorithm) {
     return std::make_shared<ConvLayer>(shape, w, bias, algorithm);
 }
 

@@ -18,10 +18,12 @@ DirectKernel::DirectKernel(const ConvWeights& weights, int threads)
     const int K = shape_.K, C_in = shape_.C_in;
     parallel_for(threads, blocks_out_ * V, [&](int o, int) {
         const PanelPosition at(o, blocks_out_, K * C_in);
-        const float* w = weights.w + static_cast<size_t>(o) * C_in * K;
+        const bool exists = o < shape_.C_out;
+        const auto from = weights.output(exists ? o : 0);
         for (int c = 0; c < C_in; ++c) {
             for (int k = 0; k < K; ++k)
-                weights_[at.at(k * C_in + c)] = o < shape_.C_out ? w[c * K + k] : 0.0f;
+                weights_[at.at(k * C_in + c)] =
+                    exists ? from.w[c * from.stride_c + k * from.stride_k] : 0.0f;
         }
     });
 }
@@ -45,8 +47,8 @@ void DirectKernel::panel(const Segments& segments, int v, int t0, int count,
     }
 }
 
-void DirectKernel::row_block(View x, Rows rows, int t0, int count, int first_panel,
-                             int panel_count, const Epilogue& e, float* edge) const {
+void DirectKernel::row_block(View x, Rows rows, int t0, int count, int first_panel, int panel_count,
+                             const Epilogue& e, float* edge) const {
     const InputRows input(shape_, rows);
     const int begin = t0 - halo(), end = t0 + count + halo();
     View from = x.shifted(static_cast<ptrdiff_t>(t0) * V);

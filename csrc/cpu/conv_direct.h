@@ -23,6 +23,7 @@ class DirectKernel final : public ConvKernel {
     void run_local(View x, Rows rows, const Epilogue& e, float* scratch) const override;
     size_t local_scratch() const override { return edge_floats() + kRowMultiple; }
     size_t packed_bytes() const override { return packed_ * sizeof(float); }
+    const float* panels() const override { return weights_.get(); }
 
   private:
     static constexpr int kBlockRows = 96;

@@ -1,17 +1,31 @@
 // One packed algorithm of a convolution.
 #pragma once
 
+#include "cpu/gemm.h"
 #include "cpu/layers.h"
 
 namespace vk {
 namespace VK_ISA {
 
-// Weights as the caller has them: [C_out][C_in][K].
+// What a kernel is packed from: [C_out][C_in][K] as the caller has them, or a DirectKernel's
+// panels.
 struct ConvWeights {
     ConvShape shape;
     const float* w;
     // ceil(C_out / V) * V values.
     const float* bias;
+    bool in_panels = false;
+
+    // Weight of input c and tap k for one output: w[c * stride_c + k * stride_k].
+    struct Output {
+        const float* w;
+        ptrdiff_t stride_c, stride_k;
+    };
+    Output output(int o) const {
+        if (!in_panels) return {w + static_cast<size_t>(o) * shape.C_in * shape.K, shape.K, 1};
+        const PanelPosition at(o, (shape.C_out + V - 1) / V, shape.K * shape.C_in);
+        return {w + at.base, at.step, static_cast<ptrdiff_t>(at.step) * shape.C_in};
+    }
 };
 
 class ConvKernel {
@@ -23,6 +37,8 @@ class ConvKernel {
     virtual void run_local(View x, Rows rows, const Epilogue& e, float* scratch) const = 0;
     virtual size_t local_scratch() const = 0;
     virtual size_t packed_bytes() const = 0;
+    // The panels of a direct kernel; null for others.
+    virtual const float* panels() const { return nullptr; }
 };
 
 // algorithm: 1 direct; 4 Toom-Cook, K = 3 alone; 8, 16, 32 the FFT of that length.

@@ -13,7 +13,8 @@ inline int algorithm_for_many_rows(const ConvShape& s) {
     if (s.K == 3) return C >= 32 ? 4 : 1;
     if (s.K == 1 || s.K > 24) return 1;
     if (s.K > 12) return 32;
-    // Transformed weights are 25 / K (16) or 49 / K (32) times the layer's: memory decides when wide.
+    // Transformed weights are 25 / K (16) or 49 / K (32) times the layer's: memory decides when
+    // wide.
     if (C >= 384 || s.K <= 5) return 16;
     return s.K <= 7 && C < 64 ? 16 : 32;
 }

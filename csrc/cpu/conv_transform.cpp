@@ -14,11 +14,16 @@ bool can_run(const ConvShape& shape, int algorithm) {
 std::unique_ptr<ConvKernel> make_conv_kernel(const ConvWeights& weights, int algorithm,
                                              int threads) {
     switch (algorithm) {
-        case 4: return std::make_unique<TransformKernel<ToomCookTile>>(weights, threads);
-        case 8: return std::make_unique<TransformKernel<FftTile<8>>>(weights, threads);
-        case 16: return std::make_unique<TransformKernel<FftTile<16>>>(weights, threads);
-        case 32: return std::make_unique<TransformKernel<FftTile<32>>>(weights, threads);
-        default: return std::make_unique<DirectKernel>(weights, threads);
+        case 4:
+            return std::make_unique<TransformKernel<ToomCookTile>>(weights, threads);
+        case 8:
+            return std::make_unique<TransformKernel<FftTile<8>>>(weights, threads);
+        case 16:
+            return std::make_unique<TransformKernel<FftTile<16>>>(weights, threads);
+        case 32:
+            return std::make_unique<TransformKernel<FftTile<32>>>(weights, threads);
+        default:
+            return std::make_unique<DirectKernel>(weights, threads);
     }
 }
 

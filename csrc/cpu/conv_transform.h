@@ -1,4 +1,5 @@
-// Convolution by a tile transform: forward per channel block, one matrix product per plane, inverse.
+// Convolution by a tile transform: forward per channel block, one matrix product per plane,
+// inverse.
 //
 // Narrow layers give every thread blocks of tiles whose planes stay in its L2 (weights re-read per
 // block); wide ones transform many tiles, then hand out planes, so that each weight is read once.
@@ -88,9 +89,10 @@ void TransformKernel<Transform>::pack_channel(const ConvWeights& weights,
     for (int block = 0; block < blocks_out_; ++block) {
         for (int i = 0; i < V; ++i) {
             const int o = block * V + i;
-            const float* w = weights.w + (static_cast<size_t>(o) * shape_.C_in + c) * K;
+            const bool exists = o < shape_.C_out;
+            const auto from = weights.output(exists ? o : 0);
             for (int k = 0; k < K; ++k)
-                taps[k * V + i] = o < shape_.C_out ? w[k] : 0.0;
+                taps[k * V + i] = exists ? from.w[c * from.stride_c + k * from.stride_k] : 0.0;
         }
         float* to = weights_.get() + PanelPosition(block * V, blocks_out_, shape_.C_in).at(c);
         for (int p = 0; p < P; ++p) {
@@ -108,15 +110,13 @@ void TransformKernel<Transform>::pack_channel(const ConvWeights& weights,
 
 template <typename Transform>
 void TransformKernel<Transform>::forward(View x, Rows rows, const TileGrid& grid, int first,
-                                         int count, float* a, ptrdiff_t plane,
-                                         float* edge) const {
+                                         int count, float* a, ptrdiff_t plane, float* edge) const {
     const int d = shape_.dilation;
     const int halo = d * (shape_.K - 1) / 2;
     const InputRows input(shape_, rows);
     grid.for_each(first, count, [&](int i, TileGrid::Tile tile) {
         const int t_in = tile.t0 - halo;
-        const bool inside =
-            t_in >= input.begin && t_in + d * (Transform::rows_in - 1) < input.end;
+        const bool inside = t_in >= input.begin && t_in + d * (Transform::rows_in - 1) < input.end;
         for (int b = 0; b < blocks_in_; ++b) {
             const float* from = x.data + b * x.block;
             float* to = a + static_cast<ptrdiff_t>(i) * ldi_ + b * V;
@@ -162,10 +162,8 @@ void TransformKernel<Transform>::inverse(const Epilogue& e, const TileGrid& grid
     grid.for_each(first, count, [&](int i, TileGrid::Tile tile) {
         for (int b = 0; b < blocks_out_; ++b) {
             vec rows[Transform::most_rows];
-            Transform::inverse(y + static_cast<ptrdiff_t>(i) * ldo_ + b * V, plane, shape_.K,
-                               rows);
-            const BlockEpilogue epilogue(e, b, tile.t0, shape_.dilation,
-                                         load(bias_.get() + b * V));
+            Transform::inverse(y + static_cast<ptrdiff_t>(i) * ldo_ + b * V, plane, shape_.K, rows);
+            const BlockEpilogue epilogue(e, b, tile.t0, shape_.dilation, load(bias_.get() + b * V));
             epilogue.store_rows(tile.rows, [&](int r) { return rows[r]; });
         }
     });
@@ -219,8 +217,8 @@ void TransformKernel<Transform>::run_wide(View x, Rows rows, const Epilogue& e,
     const int parts = (grid.count() + most - 1) / most;
     const int tiles = (grid.count() + parts - 1) / parts;
     const ptrdiff_t plane = plane_floats(tiles);
-    float* planes = workspace.get((P + static_cast<size_t>(threads)) * plane +
-                                  threads * kEdgeFloats);
+    float* planes =
+        workspace.get((P + static_cast<size_t>(threads)) * plane + threads * kEdgeFloats);
     float* products = planes + P * plane;
     float* edges = products + threads * plane;
     for (int first = 0; first < grid.count(); first += tiles) {

@@ -34,8 +34,17 @@
 namespace vk {
 namespace VK_ISA {
 
-// Into L2: what is fetched ahead is larger than L1.
-inline void prefetch(const float* p) {
+// Fetches a line into L1, or into L2 alone.
+inline void prefetch_near(const float* p) {
+#if defined(__AVX512F__) || defined(__AVX2__)
+    _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0);
+#elif defined(__GNUC__)
+    __builtin_prefetch(p);
+#else
+    (void)p;
+#endif
+}
+inline void prefetch_far(const float* p) {
 #if defined(__AVX512F__) || defined(__AVX2__)
     _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T1);
 #elif defined(__GNUC__)

@@ -26,8 +26,7 @@ struct StageIo {
 
 class StageLayer final : public Stage {
   public:
-    explicit StageLayer(StagePlan plan)
-        : plan_(std::move(plan)), blocks_((plan_.C + V - 1) / V) {
+    explicit StageLayer(StagePlan plan) : plan_(std::move(plan)), blocks_((plan_.C + V - 1) / V) {
         for (const auto& branch : plan_.branches) {
             int reach = 0;
             for (const Unit& unit : branch)
@@ -52,9 +51,12 @@ class StageLayer final : public Stage {
         });
         if (whole) {
             float* data = workspace.get(buffers);
-            run_rows(io, {T, 0, T}, data, block, [&](Conv& conv, View in, Rows r, const Epilogue& e) {
-                conv.run(in, r, e, threads, conv_workspace_);
-            }, threads);
+            run_rows(
+                io, {T, 0, T}, data, block,
+                [&](Conv& conv, View in, Rows r, const Epilogue& e) {
+                    conv.run(in, r, e, threads, conv_workspace_);
+                },
+                threads);
             return;
         }
         const size_t per_thread = buffers + scratch;
@@ -63,9 +65,12 @@ class StageLayer final : public Stage {
             float* mine = data + thread * per_thread;
             const int lo = task * chunk;
             const Rows kept{T, lo, std::min(lo + chunk, T)};
-            run_rows(io, kept, mine, block, [&](Conv& conv, View in, Rows r, const Epilogue& e) {
-                conv.run_local(in, r, e, mine + buffers);
-            }, 1);
+            run_rows(
+                io, kept, mine, block,
+                [&](Conv& conv, View in, Rows r, const Epilogue& e) {
+                    conv.run_local(in, r, e, mine + buffers);
+                },
+                1);
         });
     }
 
@@ -146,8 +151,10 @@ class StageLayer final : public Stage {
                 if (of_unit) e.residual = stream;
                 const View next = buffers[in.data == buffers[1].data ? 2 : 1];
                 if (!of_branch) {
-                    if (of_unit) e.raw = buffers[0];
-                    else if (!unit.snakes.empty()) e.raw = next;
+                    if (of_unit)
+                        e.raw = buffers[0];
+                    else if (!unit.snakes.empty())
+                        e.raw = next;
                     if (unit.snakes.empty()) e.act = next;
                     e.slope = plan_.slope;
                 }

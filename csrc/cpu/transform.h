@@ -49,7 +49,8 @@ struct Twiddles {
     }
 };
 
-// re[f] + i im[f] = sum_n x[n * S] exp(-2 pi i n f / N), f <= N / 2; im[0] and im[N / 2] are not set.
+// re[f] + i im[f] = sum_n x[n * S] exp(-2 pi i n f / N), f <= N / 2; im[0] and im[N / 2] are not
+// set.
 template <int N, int S>
 VK_INLINE void real_fft(const vec* x, vec* re, vec* im) {
     if constexpr (N == 2) {
@@ -209,8 +210,8 @@ struct ToomCookTile {
         y[0] = load(p) + even_a + even_b;
         y[1] = fma(constant(a), odd_a, constant(b) * odd_b);
         y[2] = fma(constant(a * a), even_a, constant(b * b) * even_b);
-        y[3] = fma(constant(a * a * a), odd_a,
-                   fma(constant(b * b * b), odd_b, load(p + 5 * plane)));
+        y[3] =
+            fma(constant(a * a * a), odd_a, fma(constant(b * b * b), odd_b, load(p + 5 * plane)));
     }
 
     static std::vector<double> weights(int) {
