@@ -1,4 +1,4 @@
-"""Every convolution algorithm against float64: shapes, edges, epilogue, threads, range of values."""
+"""Every convolution algorithm against float64: shapes, edges, epilogue, threads, values."""
 
 from __future__ import annotations
 
