@@ -30,4 +30,11 @@ inline int algorithm_for(const ConvShape& s, int T) {
     return T >= 256 ? algorithm_for_many_rows(s) : 1;
 }
 
+// Rows per chunk that serve a stage best; 0 where whole layers are as good. Per core and chunk four
+// tensors of at most 10 MiB, and at most 8% of rows computed twice.
+inline int stage_chunk_rows(int C) {
+    if (C > 128) return 0;
+    return C > 96 ? 4608 : C > 16 ? 3072 : 4096;
+}
+
 }  // namespace vk

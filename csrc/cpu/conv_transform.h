@@ -35,7 +35,9 @@ class TransformKernel final : public ConvKernel {
     static constexpr int kBlockBytes = 400 * 1024;
     // Per plane of a wide layer, input and output each, beside a panel of weights.
     static constexpr int kPlaneBytes = 320 * 1024;
-    static constexpr size_t kWidePlaneBytes = 128 * 1024;
+    // All planes of a wide layer, which share the last-level cache with the tensors.
+    static constexpr int kPlanesBytes = 8 << 20;
+    static constexpr size_t kWidePlaneBytes = 160 * 1024;
     static constexpr size_t kEdgeFloats = static_cast<size_t>(Transform::rows_in) * V;
 
     size_t plane_weights() const { return static_cast<size_t>(shape_.C_in) * ldo_; }
@@ -75,7 +77,7 @@ TransformKernel<Transform>::TransformKernel(const ConvWeights& weights, int thre
       weights_(make_floats(P * plane_weights())),
       bias_(make_floats(ldo_)) {
     const int fit = kBlockBytes / (P * std::max(ldi_, ldo_) * static_cast<int>(sizeof(float)));
-    block_tiles_ = std::min(96, std::max(24, fit / 12 * 12));
+    block_tiles_ = std::min(96, std::max(12, fit / 12 * 12));
     std::copy(weights.bias, weights.bias + ldo_, bias_.get());
     const std::vector<double> m = Transform::weights(shape_.K);
     parallel_for(threads, shape_.C_in, [&](int c, int) { pack_channel(weights, m, c); });
@@ -213,7 +215,7 @@ void TransformKernel<Transform>::run_wide(View x, Rows rows, const Epilogue& e,
                                           Workspace& workspace) const {
     constexpr int group = 4;
     const int row_bytes = std::max(ldi_, ldo_) * static_cast<int>(sizeof(float));
-    const int most = std::max(24, kPlaneBytes / row_bytes / 24 * 24);
+    const int most = std::max(24, std::min(kPlaneBytes, kPlanesBytes / P) / row_bytes / 24 * 24);
     const int parts = (grid.count() + most - 1) / most;
     const int tiles = (grid.count() + parts - 1) / parts;
     const ptrdiff_t plane = plane_floats(tiles);

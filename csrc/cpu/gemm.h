@@ -136,18 +136,23 @@ template <int MR, int NV, int LDA = 0>
 VK_NOINLINE void tile_product(const Segments& a, ptrdiff_t row, const float* b, float* y,
                               ptrdiff_t ldy) {
     const float* first = a.base + row * a.lda;
-    int in_cycle = 0;
-    for (int i = 0; i < a.count;) {
-        const bool more = i > 0;
+    int in_cycle = 0, done = 0;
+    bool more = false;
+    for (int i = 0; i < a.count; more = true) {
         Tile<MR, NV> tile;
         tile.clear();
-        for (int terms = 0; i < a.count && terms < kPartialSum; ++i) {
-            const bool last = ++in_cycle == a.cycle;
-            const int k = last ? a.k_last : a.k_block;
-            tile.template add<false, LDA>(first + a.offset[i], a.lda, b, k, nullptr);
+        for (int terms = 0; i < a.count && terms < kPartialSum;) {
+            const int columns = in_cycle + 1 == a.cycle ? a.k_last : a.k_block;
+            const int k = std::min(columns - done, kPartialSum);
+            tile.template add<false, LDA>(first + a.offset[i] + done, a.lda, b, k, nullptr);
             b += static_cast<ptrdiff_t>(k) * NV * V;
             terms += k;
-            if (last) in_cycle = 0;
+            done += k;
+            if (done == columns) {
+                done = 0;
+                ++i;
+                in_cycle = in_cycle + 1 == a.cycle ? 0 : in_cycle + 1;
+            }
         }
         tile.put(y + row * ldy, ldy, more);
     }

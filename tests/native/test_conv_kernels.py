@@ -72,7 +72,7 @@ def test_every_algorithm(isa, shape, algorithm):
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("C", [32, 200])
+@pytest.mark.parametrize("C", [32, 200, 272])
 def test_any_number_of_threads_gives_the_same_bits(isa, C, algorithm):
     conv = Conv(isa, C, C, 7, 3, 700, algorithm)
     raw, act = conv.run()
