@@ -1,4 +1,4 @@
-"""vocoder_kernels: the vocoder of a loaded GPT-SoVITS model, several times faster, nothing else changed."""
+"""The vocoder of a loaded GPT-SoVITS model, several times faster, nothing else changed."""
 
 from __future__ import annotations
 

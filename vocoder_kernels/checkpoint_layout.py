@@ -1,4 +1,4 @@
-"""Sizes of a vocoder read off its state dict, and what its weights cannot tell off its configuration."""
+"""Sizes of a vocoder: off its weights, and what these cannot tell off its configuration."""
 
 from __future__ import annotations
 
@@ -117,7 +117,8 @@ def _sizes(state: State) -> dict[str, Any]:
     blocks = _count(state, r"resblocks\.(\d+)\.")
     if not ups or not blocks or blocks % len(ups):
         raise BadCheckpoint(
-            f"expected resblocks for every one of the ups, got {len(ups)} ups and {blocks} resblocks"
+            f"expected as many resblocks for each of the ups, got {len(ups)} ups and "
+            f"{blocks} resblocks"
         )
     kind = "1" if any(".convs1." in name for name in state) else "2"
     first = "convs1.0" if kind == "1" else "convs.0"

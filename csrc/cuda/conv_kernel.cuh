@@ -6,7 +6,9 @@
 // m16n8k16 (two m16n8k8 on sm_75), fp32 accumulators. Grid: (row tiles, column tiles,
 // branches * B), the first branch first. A CTA keeps two tiles of 32 input channels with their halo
 // in shared memory and runs all taps over one while the next arrives; one barrier per 32 channels.
-// Weights come straight from global memory in fragment order, two k16 steps ahead in registers.
+// A warp owns all rows of 32 columns, so that each weight is fetched once per CTA: straight from
+// global memory in fragment order, kSlots k16 steps ahead in registers. Two steps ahead left a CTA
+// of 32 rows waiting for L2 three quarters of its time.
 // Reduction order: (chunk of 32 channels, tap, k16), whatever the tile. Columns of a fragment pair
 // are interleaved so that a thread owns four consecutive ones: 16-byte accesses in the epilogue.
 // Weight fragments: [ceil(N / 32)][chunks][K][2 k16][2 column groups of 16][32 lanes][8], see pack.
@@ -19,75 +21,72 @@
 namespace vk {
 namespace cuda {
 
-// kCtas: CTAs per SM that registers must allow.
-template <typename T, int kRows, int kColumns, int kWarpsM, int kWarpsN, int kCtas>
+// kSlots: k16 steps of weights in flight, even. kCtas: CTAs per SM that registers must allow.
+template <typename T, int kRows, int kColumns, int kSlots, int kCtas>
 struct ConvShape {
     using Element = T;
-    static constexpr int kThreads = 32 * kWarpsM * kWarpsN;
     static constexpr int kTileRows = kRows;
     static constexpr int kTileColumns = kColumns;
-    static constexpr int kMTiles = kRows / kWarpsM / 16;
-    static constexpr int kSupers = kColumns / kWarpsN / 32;  // groups of 32 columns per warp
-    static constexpr int kWarpColumns = kWarpsN;
+    static constexpr int kThreads = kColumns;  // a warp for 32 columns
+    static constexpr int kMTiles = kRows / 16;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+    // A step takes Turing's tensor cores twice as long, and staging the input needs registers.
+    static constexpr int kWeightSlots = kMTiles >= 4 ? 2 : kSlots < 4 ? kSlots : 4;
+#else
+    static constexpr int kWeightSlots = kSlots;
+#endif
     static constexpr int kMinCtas = kCtas;
-    static_assert(kRows % (16 * kWarpsM) == 0 && kColumns % (32 * kWarpsN) == 0, "tile");
+    static_assert(kRows % 16 == 0 && kColumns % 32 == 0 && kSlots % 2 == 0, "tile");
 };
 
-// Weights of one k16 step for a warp's columns, two steps in flight.
-template <int kSupers>
+// Weights of a warp's 32 columns, kSlots k16 steps in flight.
+template <int kSlots>
 class ConvWeights {
    public:
-    __device__ __forceinline__ ConvWeights(const void* weight, int super, int supers, int steps)
-        : steps_(steps) {
-        const uint4* w = static_cast<const uint4*>(weight) + threadIdx.x % 32;
+    __device__ __forceinline__ ConvWeights(const void* weight, int group, int groups, int steps)
+        : steps_left_(steps - 1) {
+        // Columns beyond the last are computed from its weights and dropped.
+        next_ = static_cast<const uint4*>(weight) + threadIdx.x % 32 +
+                static_cast<int64_t>(min(group, groups - 1)) * steps * kStepUnits;
 #pragma unroll
-        for (int i = 0; i < kSupers; ++i) {
-            // Columns beyond the last are computed from its weights and dropped.
-            next_[i] = w + static_cast<int64_t>(min(super + i, supers - 1)) * steps * kStepUnits;
-        }
+        for (int slot = 0; slot < kSlots; ++slot) fetch(slot);
     }
-    template <int kSlot>
-    __device__ __forceinline__ void fetch() {
-#pragma unroll
-        for (int i = 0; i < kSupers; ++i) {
-            held_[kSlot][i][0] = next_[i][0];
-            held_[kSlot][i][1] = next_[i][32];
-            if (fetched_ + 1 < steps_) next_[i] += kStepUnits;
-        }
-        ++fetched_;
+    __device__ __forceinline__ void fetch(int slot) {
+        held_[slot][0] = next_[0];
+        held_[slot][1] = next_[32];
+        if (steps_left_ > 0) next_ += kStepUnits;  // the last step's again rather than past the end
+        --steps_left_;
     }
-    template <int kSlot>
-    __device__ __forceinline__ FragmentB fragment(int n_tile) const {
-        const uint4& v = held_[kSlot][n_tile / 4][n_tile / 2 % 2];
+    __device__ __forceinline__ FragmentB fragment(int slot, int n_tile) const {
+        const uint4& v = held_[slot][n_tile / 2];
         return n_tile % 2 ? FragmentB{{v.z, v.w}} : FragmentB{{v.x, v.y}};
     }
 
    private:
     static constexpr int kStepUnits = 64;
-    const uint4* next_[kSupers];
-    uint4 held_[2][kSupers][2];
-    int fetched_ = 0;
-    const int steps_;
+    const uint4* next_;
+    int steps_left_;
+    uint4 held_[kSlots][2];
 };
 
 template <typename Shape>
 struct ConvAccumulator {
-    FragmentC c[Shape::kMTiles][4 * Shape::kSupers];
+    FragmentC c[Shape::kMTiles][4];
 };
 
-template <typename Shape, int kSlot>
-__device__ __forceinline__ void conv_step(ConvAccumulator<Shape>& acc, uint32_t address,
-                                          ConvWeights<Shape::kSupers>& weights) {
+template <typename Shape>
+__device__ __forceinline__ void conv_step(ConvAccumulator<Shape>& acc, uint32_t address, int slot,
+                                          ConvWeights<Shape::kWeightSlots>& weights) {
 #pragma unroll
     for (int m = 0; m < Shape::kMTiles; ++m) {
         const FragmentA a = load_matrix_x4(address + m * 16 * kConvRowBytes);
 #pragma unroll
-        for (int n = 0; n < 4 * Shape::kSupers; ++n) {
-            TensorCore<typename Shape::Element>::multiply_add(
-                acc.c[m][n], a, weights.template fragment<kSlot>(n));
+        for (int n = 0; n < 4; ++n) {
+            TensorCore<typename Shape::Element>::multiply_add(acc.c[m][n], a,
+                                                              weights.fragment(slot, n));
         }
     }
-    weights.template fetch<kSlot>();
+    weights.fetch(slot);
 }
 
 // Bias, condition, residual; fp32 stream and activated output.
@@ -102,7 +101,7 @@ __device__ __forceinline__ void conv_store(const ConvParams& p, const ConvBranch
     const int64_t last = static_cast<int64_t>(valid_out.last) * p.C_out;
     const int64_t row_offset = static_cast<int64_t>(b) * p.T_out_cap * p.C_out;
 #pragma unroll
-    for (int pair = 0; pair < 2 * Shape::kSupers; ++pair) {
+    for (int pair = 0; pair < 2; ++pair) {
         const int n = n0 + pair * 16 + 4 * (lane % 4);
         if (n >= N) continue;
         const int channel = n % p.C_out;
@@ -141,6 +140,49 @@ __device__ __forceinline__ void conv_store(const ConvParams& p, const ConvBranch
     }
 }
 
+// All taps of all chunks. Chunks alternate between two buffers; while one is multiplied, the next
+// arrives in the other.
+template <typename Shape, typename Loader>
+__device__ __forceinline__ void conv_multiply(Loader& loader, ConvWeights<Shape::kWeightSlots>& w,
+                                              uint32_t buffers, int rows, int chunks, int K,
+                                              int dilation, ConvAccumulator<Shape>& acc) {
+    const int lane = threadIdx.x % 32;
+    const uint32_t buffer_bytes = rows * kConvRowBytes;
+    uint32_t current = buffers, other = buffers + buffer_bytes;
+    loader.start(current, 0);
+    loader.finish(current, 0);
+    int c0 = 0, k = 0, row = lane % 16;
+    bool more = chunks > 1;
+    if (more) loader.start(other, kConvChunk);
+    while (true) {
+#pragma unroll
+        for (int slot = 0; slot < Shape::kWeightSlots; slot += 2) {
+            const uint32_t address = current + conv_unit_offset(row, lane / 16);
+            if (more) loader.load(2 * k, c0 + kConvChunk);
+            conv_step(acc, address, slot, w);
+            if (more) {
+                loader.store(2 * k, other);
+                loader.load(2 * k + 1, c0 + kConvChunk);
+            }
+            // The next k16 step is two units further, which flips one bit of the permuted offset.
+            conv_step(acc, address ^ 32, slot + 1, w);
+            if (more) loader.store(2 * k + 1, other);
+            row += dilation;
+            if (++k < K) continue;
+            if (!more) return;
+            loader.finish(other, c0 + kConvChunk, 2 * K);
+            const uint32_t swap = current;
+            current = other;
+            other = swap;
+            c0 += kConvChunk;
+            k = 0;
+            row = lane % 16;
+            more = c0 + kConvChunk < chunks * kConvChunk;
+            if (more) loader.start(other, c0 + kConvChunk);
+        }
+    }
+}
+
 template <typename Shape, typename Source>
 __global__ void __launch_bounds__(Shape::kThreads, Shape::kMinCtas) conv_kernel(
     const __grid_constant__ ConvParams p, int B) {
@@ -160,60 +202,15 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kMinCtas) conv_kernel(
     rows.valid = valid_rows(p.ranges, b, p.scale_in, p.extra_in);
     rows.C_in = p.C_in;
     ConvLoader<Source, Shape::kThreads> loader(Source(p, branch_index, b), rows);
-    const uint32_t buffers = shared_address(tiles);
-    const uint32_t buffer_bytes = rows.rows * kConvRowBytes;
 
-    const int lane = threadIdx.x % 32;
-    const int warp = threadIdx.x / 32;
-    const int warp_row = warp / Shape::kWarpColumns * Shape::kMTiles * 16;
-    const int super = (blockIdx.y * Shape::kWarpColumns + warp % Shape::kWarpColumns) *
-                      Shape::kSupers;
-    const int supers = (p.stride * p.C_out + 31) / 32;
+    const int group = (blockIdx.y * Shape::kThreads + threadIdx.x) / 32;
+    const int groups = (p.stride * p.C_out + 31) / 32;
     const int chunks = (p.C_in + kConvChunk - 1) / kConvChunk;
-    const int steps_per_chunk = 2 * branch.K;
-    ConvWeights<Shape::kSupers> weights(branch.weight, super, supers, chunks * steps_per_chunk);
-    weights.template fetch<0>();
-    weights.template fetch<1>();
-
+    ConvWeights<Shape::kWeightSlots> weights(branch.weight, group, groups, chunks * 2 * branch.K);
     ConvAccumulator<Shape> acc = {};
-    if (loader.kAsync) {
-        loader.copy_async(buffers, 0);
-    } else {
-        for (int piece = 0; piece < loader.pieces(); ++piece) {
-            loader.load(piece, 0);
-            loader.store(piece, buffers);
-        }
-    }
-    for (int chunk = 0; chunk < chunks; ++chunk) {
-        const uint32_t current = buffers + (chunk & 1) * buffer_bytes;
-        const uint32_t other = buffers + (~chunk & 1) * buffer_bytes;
-        const int next_c0 = (chunk + 1) * kConvChunk;
-        const bool more = chunk + 1 < chunks;
-#if __CUDA_ARCH__ >= 800
-        if (loader.kAsync) copy_async_wait<0>();
-#endif
-        __syncthreads();
-        if (loader.kAsync && more) loader.copy_async(other, next_c0);
-        const int pieces = !loader.kAsync && more ? loader.pieces() : 0;
-
-        int row = warp_row + lane % 16;
-        for (int k = 0; k < branch.K; ++k) {
-            const uint32_t address = current + conv_unit_offset(row, lane / 16);
-            if (2 * k < pieces) loader.load(2 * k, next_c0);
-            conv_step<Shape, 0>(acc, address, weights);
-            if (2 * k < pieces) loader.store(2 * k, other);
-            if (2 * k + 1 < pieces) loader.load(2 * k + 1, next_c0);
-            // The second k16 step is two units further, which flips one bit of the permuted offset.
-            conv_step<Shape, 1>(acc, address ^ 32, weights);
-            if (2 * k + 1 < pieces) loader.store(2 * k + 1, other);
-            row += branch.dilation;
-        }
-        for (int piece = steps_per_chunk; piece < pieces; ++piece) {
-            loader.load(piece, next_c0);
-            loader.store(piece, other);
-        }
-    }
-    conv_store(p, branch, b, valid_out, m_first + warp_row, super * 32, acc);
+    conv_multiply(loader, weights, shared_address(tiles), rows.rows, chunks, branch.K,
+                  branch.dilation, acc);
+    conv_store(p, branch, b, valid_out, m_first, group * 32, acc);
 }
 
 }  // namespace cuda

@@ -14,10 +14,10 @@ struct ConvEntry {
     ConvKernel kernel;
 };
 
-template <typename T, template <typename> class Source, int kRows, int kColumns, int kWarpsM,
-          int kWarpsN, int kCtas>
+template <typename T, template <typename> class Source, int kRows, int kColumns, int kSlots,
+          int kCtas>
 constexpr ConvEntry conv_entry() {
-    using Shape = ConvShape<T, kRows, kColumns, kWarpsM, kWarpsN, kCtas>;
+    using Shape = ConvShape<T, kRows, kColumns, kSlots, kCtas>;
     return {{kRows, kColumns, Shape::kThreads}, conv_kernel<Shape, Source<T>>};
 }
 
@@ -25,18 +25,18 @@ constexpr ConvEntry conv_entry() {
 template <typename T>
 const ConvEntry* conv_entries(ConvSource source, int index) {
     static constexpr ConvEntry kActivated[] = {
-        conv_entry<T, ActivatedSource, 128, 128, 2, 4, 2>(),
-        conv_entry<T, ActivatedSource, 64, 128, 1, 4, 3>(),
-        conv_entry<T, ActivatedSource, 64, 64, 2, 2, 4>(),
-        conv_entry<T, ActivatedSource, 32, 64, 2, 2, 6>(),
+        conv_entry<T, ActivatedSource, 128, 128, 4, 2>(),
+        conv_entry<T, ActivatedSource, 64, 128, 4, 3>(),
+        conv_entry<T, ActivatedSource, 64, 64, 4, 6>(),
+        conv_entry<T, ActivatedSource, 32, 64, 8, 6>(),
     };
     static constexpr ConvEntry kMean[] = {
-        conv_entry<T, MeanSource, 64, 128, 1, 4, 3>(),
-        conv_entry<T, MeanSource, 64, 64, 2, 2, 4>(),
+        conv_entry<T, MeanSource, 64, 128, 4, 3>(),
+        conv_entry<T, MeanSource, 32, 64, 4, 6>(),
     };
     static constexpr ConvEntry kStrided[] = {
-        conv_entry<T, StridedSource, 64, 64, 2, 2, 4>(),
-        conv_entry<T, StridedSource, 32, 64, 2, 2, 6>(),
+        conv_entry<T, StridedSource, 64, 64, 2, 6>(),
+        conv_entry<T, StridedSource, 32, 64, 2, 8>(),
     };
     const auto pick = [index](const auto& table) -> const ConvEntry* {
         const int count = sizeof(table) / sizeof(table[0]);

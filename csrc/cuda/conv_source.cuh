@@ -175,11 +175,15 @@ class ConvLoader {
     static constexpr int kUnits = Source::kAsync ? 2 : 1;
 
     __device__ __forceinline__ ConvLoader(const Source& source, const ConvTileRows& tile)
-        : source_(source), tile_(tile), units_(tile.rows * (kConvChunk / 8)) {}
+        : source_(source),
+          tile_(tile),
+          units_(tile.rows * (kConvChunk / 8)),
+          pieces_((units_ + kUnits * kThreads - 1) / (kUnits * kThreads)) {}
 
-    __device__ __forceinline__ void copy_async(uint32_t buffer, int c0) const {
+    // Starts the asynchronous copy of the chunk from channel c0 on, if that is the way.
+    __device__ __forceinline__ void start(uint32_t buffer, int c0) const {
 #if __CUDA_ARCH__ >= 800
-        if constexpr (Source::kAsync) {
+        if constexpr (kAsync) {
             for (int i = threadIdx.x; i < units_; i += kThreads) {
                 const int row = row_of(i);
                 const int unit = unit_of(i);
@@ -194,26 +198,46 @@ class ConvLoader {
 #endif
     }
 
-    __device__ __forceinline__ int pieces() const {
-        return (units_ + kUnits * kThreads - 1) / (kUnits * kThreads);
-    }
+    // Pieces load and store; they do nothing in asynchronous mode or past the last piece.
     __device__ __forceinline__ void load(int piece, int c0) {
+        if constexpr (!kAsync) {
+            if (piece >= pieces_) return;
 #pragma unroll
-        for (int j = 0; j < kUnits; ++j) {
-            const int i = (piece * kUnits + j) * kThreads + threadIdx.x;
-            const int c = c0 + unit_of(i) * 8;
-            held_[j] = tile_.holds(row_of(i), c);
-            if (held_[j]) source_.load(tile_, row_of(i), c, unit_[j]);
+            for (int j = 0; j < kUnits; ++j) {
+                const int i = (piece * kUnits + j) * kThreads + threadIdx.x;
+                const int c = c0 + unit_of(i) * 8;
+                held_[j] = tile_.holds(row_of(i), c);
+                if (held_[j]) source_.load(tile_, row_of(i), c, unit_[j]);
+            }
         }
     }
     __device__ __forceinline__ void store(int piece, uint32_t buffer) const {
+        if constexpr (!kAsync) {
+            if (piece >= pieces_) return;
 #pragma unroll
-        for (int j = 0; j < kUnits; ++j) {
-            const int i = (piece * kUnits + j) * kThreads + threadIdx.x;
-            if (i >= units_) continue;
-            const uint4 v = held_[j] ? source_.finish(unit_[j]) : make_uint4(0, 0, 0, 0);
-            store_unit(buffer + conv_unit_offset(row_of(i), unit_of(i)), v);
+            for (int j = 0; j < kUnits; ++j) {
+                const int i = (piece * kUnits + j) * kThreads + threadIdx.x;
+                if (i >= units_) continue;
+                const uint4 v = held_[j] ? source_.finish(unit_[j]) : make_uint4(0, 0, 0, 0);
+                store_unit(buffer + conv_unit_offset(row_of(i), unit_of(i)), v);
+            }
         }
+    }
+
+    // Completes the chunk from piece `done` on; after it the buffer may be read, and the other one
+    // overwritten, by the whole CTA.
+    __device__ __forceinline__ void finish(uint32_t buffer, int c0, int done = 0) {
+        if (kAsync) {
+#if __CUDA_ARCH__ >= 800
+            copy_async_wait<0>();
+#endif
+        } else {
+            for (int piece = done; piece < pieces_; ++piece) {
+                load(piece, c0);
+                store(piece, buffer);
+            }
+        }
+        __syncthreads();
     }
 
    private:
@@ -226,7 +250,7 @@ class ConvLoader {
 
     const Source source_;
     const ConvTileRows tile_;
-    const int units_;
+    const int units_, pieces_;
     typename Source::Unit unit_[kUnits];
     bool held_[kUnits];
 };

@@ -54,9 +54,9 @@ constexpr int unit_pitch_bytes(int C) { return ((C / 8) | 1) * 16; }
 // What a CTA works on; rows count from the first row of the intermediate. Kept in shared memory: in
 // registers it would be live, unused, across the multiplications.
 struct UnitTile {
-    const UnitBranchParams* branch;
-    const float* x;  // the intermediate's first row and first channel in x and out
-    float* out;
+    ResidualUnitBranch tensors;  // x and out at the intermediate's first row
+    int K;
+    int dilation;
     int output_begin;  // rows of the result
     int output_end;
     int valid_begin;  // rows that hold data
@@ -77,6 +77,8 @@ struct ResidualUnit {
     static constexpr int kActHalo = kSnake ? kAliasFreeHalo : 0;
     // Taps between two barriers that keep the warps on the same weights while these are in L1.
     static constexpr int kTapsPerBarrier = 2;
+    // Unrolling further lets the compiler request weights several steps ahead, and spill.
+    static constexpr int kStepUnroll = kMTiles * kNTiles >= 16 ? STEPU : kGroups;
     static constexpr bool kTapBarrier = C >= 48 && kWarpsM > 1;
 
     using Core = TensorCore<T>;
@@ -89,40 +91,57 @@ struct ResidualUnit {
         FragmentC tile[kMTiles][kNTiles];
     };
 
-    __device__ __forceinline__ static Weights load_weights(const char* step) {
+    // Columns n and n + 1 (n even) of one k16 step: 16 bytes per lane, 8 for a last odd one.
+    __device__ __forceinline__ static void load_weights(Weights& w, const char* step, int n) {
         const int lane = threadIdx.x % 32;
-        Weights w;
-#pragma unroll
-        for (int n = 0; n + 1 < kNTiles; n += 2) {
+        if (n + 1 < kNTiles) {
             const uint4 v = __ldg(reinterpret_cast<const uint4*>(step + n * 256) + lane);
             w.tile[n].r[0] = v.x;
             w.tile[n].r[1] = v.y;
             w.tile[n + 1].r[0] = v.z;
             w.tile[n + 1].r[1] = v.w;
-        }
-        if (kNTiles % 2 == 1) {
-            const int n = kNTiles - 1;
+        } else {
             const uint2 v = __ldg(reinterpret_cast<const uint2*>(step + n * 256) + lane);
             w.tile[n].r[0] = v.x;
             w.tile[n].r[1] = v.y;
         }
-        return w;
+    }
+
+    __device__ __forceinline__ static void load_weights(Weights& w, const char* step) {
+#pragma unroll
+        for (int n = 0; n < kNTiles; n += 2) load_weights(w, step, n);
     }
 
     // One k16 step: `address` is this lane's row of the warp's first m-tile. The next step's weights
-    // are requested before the multiplications, hiding their latency; the packed array ends with
-    // one spare step so that the last request stays inside.
+    // are requested a step ahead, hiding their latency; the packed array ends with one spare step so
+    // that the last request stays inside. Of A and B, the smaller one is held whole: with wide
+    // n, weights are replaced as soon as they are used up instead of being double-buffered.
     __device__ __forceinline__ static void step(Accumulators& acc, Weights& w, const char*& weights,
                                                 uint32_t address) {
         weights += kStepBytes;
-        const Weights next = load_weights(weights);
+        if (kNTiles > kMTiles) {
+            FragmentA a[kMTiles];
 #pragma unroll
-        for (int m = 0; m < kMTiles; ++m) {
-            const FragmentA a = load_matrix_x4(address + m * 16 * kPitch);
+            for (int m = 0; m < kMTiles; ++m) a[m] = load_matrix_x4(address + m * 16 * kPitch);
 #pragma unroll
-            for (int n = 0; n < kNTiles; ++n) Core::multiply_add(acc.tile[m][n], a, w.tile[n]);
+            for (int n = 0; n < kNTiles; ++n) {
+#pragma unroll
+                for (int m = 0; m < kMTiles; ++m)
+                    Core::multiply_add(acc.tile[m][n], a[m], w.tile[n]);
+                if (n % 2 == 1 || n + 1 == kNTiles) load_weights(w, weights, n / 2 * 2);
+            }
+        } else {
+            Weights next;
+            load_weights(next, weights);
+#pragma unroll
+            for (int m = 0; m < kMTiles; ++m) {
+                const FragmentA a = load_matrix_x4(address + m * 16 * kPitch);
+#pragma unroll
+                for (int n = 0; n < kNTiles; ++n)
+                    Core::multiply_add(acc.tile[m][n], a, w.tile[n]);
+            }
+            w = next;
         }
-        w = next;
     }
 
     // acc = sum over taps and channels; reads buffer rows [row, row + (K - 1) * dilation] for output
@@ -140,11 +159,12 @@ struct ResidualUnit {
 #pragma unroll
                 for (int i = 0; i < 4; ++i) acc.tile[m][n].v[i] = 0.0f;
         weights += (threadIdx.x / 32 / kWarpsM) * kNTiles * 256;
-        Weights w = load_weights(weights);
+        Weights w;
+        load_weights(w, weights);
         if (kGroups % 2 == 0) {
             for (int tap = 0; tap < K; ++tap) {
                 if (kTapBarrier && tap % kTapsPerBarrier == 0) __syncthreads();
-#pragma unroll
+#pragma unroll kStepUnroll
                 for (int q = 0; q < kGroups / 2; ++q)
                     step(acc, w, weights, address + high * 16 + q * 32);
                 address += tap_bytes;
@@ -168,19 +188,24 @@ struct ResidualUnit {
         }
     }
 
-    // This thread's first accumulator. Read from the special register each time: the compiler would
-    // otherwise keep rows, channels and addresses in registers across the multiplications.
+    // The thread's index, read from the special register each time: from threadIdx the compiler
+    // would compute rows, channels and addresses once and keep them across the multiplications.
+    __device__ __forceinline__ static int thread_index() {
+        int thread;
+        asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+        return thread;
+    }
+
+    // This thread's first accumulator.
     struct Corner {
         int row;
         int channel;
     };
 
     __device__ __forceinline__ static Corner corner() {
-        unsigned thread;
-        asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
-        const int lane = thread % 32, warp = thread / 32;
-        return {(warp % kWarpsM) * kMTiles * 16 + lane / 4,
-                (warp / kWarpsM) * kNTiles * 8 + 2 * (lane % 4)};
+        const unsigned thread = thread_index(), lane = thread % 32, warp = thread / 32;
+        return {static_cast<int>((warp % kWarpsM) * kMTiles * 16 + lane / 4),
+                static_cast<int>((warp / kWarpsM) * kNTiles * 8 + 2 * (lane % 4))};
     }
 
     // Calls body(pair of accumulators, their row and channel relative to the corner).
@@ -213,7 +238,7 @@ struct ResidualUnit {
     // conditional, so that the compiler can put several in flight.
     __device__ static void fill_leaky(const UnitParams& p, const UnitTile& tile, char* shared, int halo) {
         const int first = tile.valid_begin, last = tile.valid_end - 1;
-        const float* x = tile.x;
+        const float* x = tile.tensors.x;
         const int chunks = p.n_rows * kGroups;
 #pragma unroll 4
         for (int i = threadIdx.x; i < chunks; i += kThreads) {
@@ -234,33 +259,48 @@ struct ResidualUnit {
         return reinterpret_cast<T*>(shared + row * kPitch) + channel;
     }
 
-    // Anti-aliased snake of x, as fill_leaky. A thread walks kFillSegment rows of one channel.
+    // A thread owns one segment of one channel in both anti-aliased snakes.
+    static constexpr int kSegments = kThreads / C;
+    static_assert(!kSnake || kSegments > 0, "fewer threads than channels");
+
+    __device__ __forceinline__ static T* step_row(T* column, int rows) {
+        return column + rows * (kPitch / sizeof(T));
+    }
+
+    // Anti-aliased snake of x, as fill_leaky.
     __device__ static void fill_snake(const UnitParams& p, const UnitTile& tile, char* shared, int halo) {
-        constexpr int kBlocks = 6, kSegment = alias_free_segment(kBlocks);
-        const int items = C * ((p.n_rows + kSegment - 1) / kSegment);
-        for (int i = threadIdx.x; i < items; i += kThreads) {
-            const int channel = i % C, row = i / C * kSegment, start = row - halo;
-            const float* column = tile.x + channel;
-            const SnakeParams snake = {__ldg(tile.branch->tensors.alpha[0] + channel),
-                                       __ldg(tile.branch->tensors.inv_beta[0] + channel)};
-            const int rows = min(kSegment, p.n_rows - row);
-            auto store = [&](int i, float v) {
-                if (i < rows) *element(shared, row + i, channel) = from_float<T>(v);
+        const int channel = threadIdx.x % C, segment = threadIdx.x / C;
+        if (segment >= kSegments) return;
+        const int blocks = p.n_rows / (kSegments * kAliasFreeUnroll);
+        const int length = blocks * kAliasFreeUnroll, row = segment * length;
+        const SnakeParams snake = {__ldg(tile.tensors.alpha[0] + channel),
+                                   __ldg(tile.tensors.inv_beta[0] + channel)};
+        const ValidRows valid = {tile.valid_begin - (row - halo), tile.valid_end - (row - halo)};
+        const float* x = tile.tensors.x + (row - halo) * C + channel;
+        T* const column = element(shared, row, channel);
+        auto store = [=](int block, int u, float v) {
+            *step_row(column, block * kAliasFreeUnroll + u) = from_float<T>(v);
+        };
+        float before[2 * kAliasFreeHalo];
+        if (valid.contain(-kAliasFreeHalo, length + kAliasFreeHalo)) {
+#pragma unroll
+            for (int k = 0; k < 2 * kAliasFreeHalo; ++k)
+                before[k] = __ldg(x + (k - kAliasFreeHalo) * C);
+            auto load = [=](int block, int u) {
+                const float* base = x + block * (kAliasFreeUnroll * C);
+                return __ldg(base + (u + kAliasFreeHalo) * C);
             };
-            const ValidRows valid = {tile.valid_begin - start, tile.valid_end - start};
-            if (valid.contain(-kAliasFreeHalo, kSegment + kAliasFreeHalo)) {
-                auto load = [&](int i, int) {
-                    return __ldg(column + (start + i) * C);
-                };
-                alias_free_walk<false>(p.filter, snake, kBlocks, valid, load, store);
-            } else if (valid.meet(0, rows)) {
-                auto load = [&](int i, int) {
-                    return __ldg(column + (start + valid.clamp(i)) * C);
-                };
-                alias_free_walk<true>(p.filter, snake, kBlocks, valid, load, store);
-            } else {
-                for (int k = 0; k < rows; ++k) store(k, 0.0f);
-            }
+            alias_free_walk<false>(p.filter, snake, blocks, valid, before, load, store);
+        } else if (valid.meet(0, length)) {
+#pragma unroll
+            for (int k = 0; k < 2 * kAliasFreeHalo; ++k)
+                before[k] = __ldg(x + valid.clamp(k - kAliasFreeHalo) * C);
+            auto load = [=](int block, int u) {
+                return __ldg(x + valid.clamp(block * kAliasFreeUnroll + u + kAliasFreeHalo) * C);
+            };
+            alias_free_walk<true>(p.filter, snake, blocks, valid, before, load, store);
+        } else {
+            for (int i = 0; i < length; ++i) *step_row(column, i) = from_float<T>(0.0f);
         }
     }
 
@@ -278,47 +318,48 @@ struct ResidualUnit {
         });
     }
 
-    // Anti-aliased snake of the intermediate, in place. Every thread owns one segment of one channel
-    // and fetches the rows of its neighbours before anyone writes.
+    // Anti-aliased snake of the intermediate, in place. Every thread fetches the neighbours' rows it
+    // needs before anyone writes; in its own rows it reads ahead of where it writes.
     __device__ static void snake_in_place(const UnitParams& p, const UnitTile& tile, char* shared) {
-        constexpr int kSegments = kThreads / C;
-        static_assert(kSegments >= 1, "a thread owns one segment of one channel");
         constexpr int kBlocks = alias_free_blocks(kRows, kSegments);
-        constexpr int kSegment = alias_free_segment(kBlocks);
-        const int channel = threadIdx.x % C, row = threadIdx.x / C * kSegment;
-        const bool active = threadIdx.x < kSegments * C && row < kRows;
+        constexpr int kLength = kBlocks * kAliasFreeUnroll;
+        const unsigned thread = thread_index();
+        const bool active = thread < kSegments * C;
+        const int channel = thread % C, row = active ? thread / C * kLength : 0;
         const ValidRows valid = {tile.valid_begin - row, tile.valid_end - row};
-        const bool inside = valid.contain(-kAliasFreeHalo, kSegment + kAliasFreeHalo);
-        auto fetch = [&](int i) {
-            const int r = min(max(row + max(i, valid.begin), 0), kRows - 1);
-            return to_float(*element(shared, r, channel));
-        };
-        float before[kAliasFreeHalo], after[kAliasFreeHalo];
-        SnakeParams snake = {};
-        if (active) {
-            snake = {__ldg(tile.branch->tensors.alpha[1] + channel),
-                     __ldg(tile.branch->tensors.inv_beta[1] + channel)};
+        T* const column = element(shared, row, channel);
+        const SnakeParams snake = {__ldg(tile.tensors.alpha[1] + channel),
+                                   __ldg(tile.tensors.inv_beta[1] + channel)};
+        const int top = -row, bottom = p.n_rows - 1 - row;
+        float before[2 * kAliasFreeHalo], after[kAliasFreeHalo];
 #pragma unroll
-            for (int i = 0; i < kAliasFreeHalo; ++i) {
-                before[i] = fetch(i - kAliasFreeHalo);
-                after[i] = fetch(kSegment + i);
-            }
+        for (int k = 0; k < 2 * kAliasFreeHalo; ++k) {
+            const int i = max(k - kAliasFreeHalo, max(valid.begin, top));
+            before[k] = to_float(*step_row(column, min(i, bottom)));
+        }
+#pragma unroll
+        for (int k = 0; k < kAliasFreeHalo; ++k) {
+            const int i = max(kLength + k, valid.begin);
+            after[k] = to_float(*step_row(column, min(i, bottom)));
         }
         __syncthreads();
-        const int rows = min(kSegment, kRows - row);
-        if (!active || !valid.meet(0, rows)) return;
-        auto load = [&](int i, int u) {
-            if (i < 0) return before[i + kAliasFreeHalo];
-            if (u > 0 && i >= kSegment) return after[u - 1];
-            return fetch(i);
+        if (!active || !valid.meet(0, kLength)) return;
+        auto store = [=](int block, int u, float v) {
+            *step_row(column, block * kAliasFreeUnroll + u) = from_float<T>(v);
         };
-        auto store = [&](int i, float v) {
-            if (i < rows) *element(shared, row + i, channel) = from_float<T>(v);
-        };
-        if (valid.contain(-kAliasFreeHalo, kSegment + kAliasFreeHalo)) {
-            alias_free_walk<false>(p.filter, snake, kBlocks, valid, load, store);
+        if (valid.contain(-kAliasFreeHalo, kLength + kAliasFreeHalo)) {
+            auto load = [&](int block, int u) {
+                if (u > 0 && block == kBlocks - 1) return after[u - 1];
+                return to_float(*step_row(column, block * kAliasFreeUnroll + u + kAliasFreeHalo));
+            };
+            alias_free_walk<false>(p.filter, snake, kBlocks, valid, before, load, store);
         } else {
-            alias_free_walk<true>(p.filter, snake, kBlocks, valid, load, store);
+            auto load = [&](int block, int u) {
+                if (u > 0 && block == kBlocks - 1) return after[u - 1];
+                const int i = block * kAliasFreeUnroll + u + kAliasFreeHalo;
+                return to_float(*step_row(column, max(i, valid.begin)));
+            };
+            alias_free_walk<true>(p.filter, snake, kBlocks, valid, before, load, store);
         }
     }
 
@@ -327,8 +368,8 @@ struct ResidualUnit {
         const Corner from = corner();
         const int rows = tile.output_end - tile.output_begin - from.row;
         const int offset = (tile.output_begin + from.row) * C + from.channel;
-        const float* x = tile.x + offset;
-        float* out = tile.out + offset;
+        const float* x = tile.tensors.x + offset;
+        float* out = tile.tensors.out + offset;
         for_each(acc, [&](float v0, float v1, int row, int channel) {
             if (row >= rows) return;
             const float2 residual = __ldg(reinterpret_cast<const float2*>(x + row * C + channel));
@@ -338,8 +379,7 @@ struct ResidualUnit {
     }
 
     __device__ static void compute(const UnitParams& p, const UnitTile& tile, char* shared) {
-        const UnitBranchParams& branch = *tile.branch;
-        const int halo = branch.dilation * (branch.K - 1) / 2;
+        const int halo = tile.dilation * (tile.K - 1) / 2;
         if constexpr (kSnake) {
             fill_snake(p, tile, shared, halo);
         } else {
@@ -349,13 +389,12 @@ struct ResidualUnit {
         const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
         const int row = (warp % kWarpsM) * kMTiles * 16 + lane % 16;
         uint32_t address = shared_address(shared) + row * kPitch;
-        int dilation = branch.dilation;
         Accumulators acc;
 #pragma unroll 1
         for (int pass = 0;; ++pass) {
-            convolve(acc, static_cast<const char*>(branch.tensors.weight[pass]), address, branch.K,
-                     dilation);
-            add_bias(acc, branch.tensors.bias[pass]);
+            convolve(acc, static_cast<const char*>(tile.tensors.weight[pass]), address,
+                     tile.K, pass == 0 ? tile.dilation : 1);
+            add_bias(acc, tile.tensors.bias[pass]);
             if (pass + 1 == p.n_convs) break;
             __syncthreads();
             store_intermediate(p, tile, acc, shared);
@@ -365,7 +404,6 @@ struct ResidualUnit {
                 __syncthreads();
             }
             address += kActHalo * kPitch;
-            dilation = 1;
         }
         store_output(tile, acc);
     }
@@ -389,9 +427,11 @@ __global__ void __launch_bounds__(32 * kWarpsM * kWarpsN, kCtasPerSm)
         const int halo = p.n_convs == 2 ? (branch.K - 1) / 2 + Unit::kActHalo : 0;
         const int first = start - halo;
         const int64_t offset = (b * p.T_cap + first) * C;
-        tile.branch = &branch;
-        tile.x = branch.tensors.x + offset;
-        tile.out = branch.tensors.out + offset;
+        tile.tensors = branch.tensors;
+        tile.tensors.x += offset;
+        tile.tensors.out += offset;
+        tile.K = branch.K;
+        tile.dilation = branch.dilation;
         tile.output_begin = halo;
         tile.output_end = min(halo + branch.tile_rows, valid.last - first);
         tile.valid_begin = valid.first - first;

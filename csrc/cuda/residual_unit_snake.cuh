@@ -17,10 +17,9 @@ namespace cuda {
 constexpr int kAliasFreeHalo = 5;
 constexpr int kAliasFreeUnroll = 6;
 
-// A walk of n blocks of six loads 6 n rows and finishes 6 n - 5.
-__host__ __device__ constexpr int alias_free_segment(int blocks) { return kAliasFreeUnroll * (blocks - 1) + 1; }
+// A segment is a whole number of unrolled blocks.
 __host__ __device__ constexpr int alias_free_blocks(int rows, int segments) {
-    return ((rows + segments - 1) / segments - 1 + kAliasFreeUnroll - 1) / kAliasFreeUnroll + 1;
+    return (rows + segments * kAliasFreeUnroll - 1) / (segments * kAliasFreeUnroll);
 }
 
 struct AliasFreeFilter {
@@ -53,66 +52,82 @@ struct ValidRows {
     __device__ __forceinline__ int clamp(int i) const { return min(max(i, begin), end - 1); }
 };
 
-// load(i, u): x at row i, -5 <= i < 6 * blocks - 5 + 5, u == (i mod 6) known at compile time for i >= 0;
-// at edges the caller answers any finite value for i >= valid.end and x[valid.begin] for
-// i < valid.begin. store(i, y): result of row i, 0 <= i < alias_free_segment(blocks); zero outside
-// the valid rows. load may run up to 11 rows ahead of store.
+// One channel's window. Slots rotate with the push count modulo 6, known at compile time.
+struct AliasFreeWindow {
+    float x[6];
+    float a[12];
+
+    // Takes row i + 3 of x (slot u = i mod 6) and makes the odd sample of row i and the even one of
+    // row i + 1; at edges x and a hold their first and last valid values outside.
+    template <bool kEdge>
+    __device__ __forceinline__ void push(const AliasFreeFilter& filter, SnakeParams snake, int u,
+                                         float value, int i, ValidRows valid) {
+        x[(u + 5) % 6] = kEdge && i + 3 >= valid.end ? x[(u + 4) % 6] : value;
+        float odd = 0.0f, even = 0.0f;
+#pragma unroll
+        for (int k = 0; k < 6; ++k) {
+            odd = fmaf(x[(u + k) % 6], filter.up[10 - 2 * k], odd);
+            even = fmaf(x[(u + k) % 6], filter.up[11 - 2 * k], even);
+        }
+        odd = snake(odd);
+        even = snake(even);
+        if (kEdge) {
+            odd = i < valid.end ? odd : a[(2 * u + 11) % 12];
+            even = i + 1 < valid.end ? even : odd;
+        }
+        a[2 * u] = odd;
+        a[2 * u + 1] = even;
+        if (kEdge && i + 1 <= valid.begin) {
+#pragma unroll
+            for (int k = 0; k < 12; ++k) a[k] = even;
+        }
+    }
+
+    // Result of row i - 2 after push i.
+    __device__ __forceinline__ float pull(const AliasFreeFilter& filter, int u) const {
+        float y = 0.0f;
+#pragma unroll
+        for (int k = 0; k < 12; ++k) y = fmaf(a[(2 * u + 2 + k) % 12], filter.down[k], y);
+        return y;
+    }
+};
+
+// Rows 0 <= i < 6 * blocks of a segment. load(block, u): x of row 6 * block + u + 5; before[k]: x of
+// row k - 5, k < 10. At edges rows at or past valid.end may be anything finite and rows before
+// valid.begin are x[valid.begin]. store(block, u, y): result of row 6 * block + u, zero outside the
+// valid rows. Loads run one block ahead of the stores.
 template <bool kEdge, typename Load, typename Store>
 __device__ __forceinline__ void alias_free_walk(const AliasFreeFilter& filter, SnakeParams snake,
-                                                int blocks, ValidRows valid, Load load,
-                                                Store store) {
-    constexpr int kUnroll = kAliasFreeUnroll;
-    float x[6], a[12], ahead[kUnroll];
+                                                int blocks, ValidRows valid,
+                                                const float (&before)[2 * kAliasFreeHalo],
+                                                Load load, Store store) {
+    AliasFreeWindow window;
 #pragma unroll
-    for (int k = 0; k < kAliasFreeHalo; ++k) x[k] = load(k - kAliasFreeHalo, 0);
+    for (int k = 0; k < 12; ++k) window.a[k] = 0.0f;
 #pragma unroll
-    for (int u = 0; u < kUnroll; ++u) ahead[u] = load(u, u);
+    for (int k = 0; k < kAliasFreeHalo; ++k) window.x[k] = before[k];
+    float ahead[kAliasFreeUnroll];
 #pragma unroll
-    for (int k = 0; k < 12; ++k) a[k] = 0.0f;
-
+    for (int u = 0; u < kAliasFreeUnroll; ++u) ahead[u] = load(0, u);
+#pragma unroll
+    for (int k = 0; k < kAliasFreeHalo; ++k)
+        window.push<kEdge>(filter, snake, k, before[kAliasFreeHalo + k], k - 3, valid);
 #pragma unroll 1
     for (int block = 0; block < blocks; ++block) {
-        float next[kUnroll];
+        float next[kAliasFreeUnroll] = {};
         if (block + 1 < blocks) {
 #pragma unroll
-            for (int u = 0; u < kUnroll; ++u) next[u] = load((block + 1) * kUnroll + u, u);
-        } else {
-#pragma unroll
-            for (int u = 0; u < kUnroll; ++u) next[u] = 0.0f;
+            for (int u = 0; u < kAliasFreeUnroll; ++u) next[u] = load(block + 1, u);
         }
 #pragma unroll
-        for (int u = 0; u < kUnroll; ++u) {
-            const int i = block * kUnroll + u;
-            const int s = i - 3;  // row of the odd sample made now; the even one belongs to s + 1
-            x[(u + 5) % 6] = kEdge && i >= valid.end ? x[(u + 4) % 6] : ahead[u];
-            float odd = 0.0f, even = 0.0f;
-#pragma unroll
-            for (int k = 0; k < 6; ++k) {
-                odd = fmaf(x[(u + k) % 6], filter.up[10 - 2 * k], odd);
-                even = fmaf(x[(u + k) % 6], filter.up[11 - 2 * k], even);
-            }
-            odd = snake(odd);
-            even = snake(even);
-            if (kEdge) {
-                odd = s < valid.end ? odd : a[(2 * u + 11) % 12];
-                even = s + 1 < valid.end ? even : odd;
-            }
-            a[2 * u] = odd;
-            a[2 * u + 1] = even;
-            if (kEdge && s + 1 <= valid.begin) {
-#pragma unroll
-                for (int k = 0; k < 12; ++k) a[k] = even;
-            }
-            if (u == kUnroll - 1 || block > 0) {
-                float y = 0.0f;
-#pragma unroll
-                for (int k = 0; k < 12; ++k) y = fmaf(a[(2 * u + 2 + k) % 12], filter.down[k], y);
-                const int row = i - kAliasFreeHalo;
-                store(row, kEdge && !valid.contains(row) ? 0.0f : y);
-            }
+        for (int u = 0; u < kAliasFreeUnroll; ++u) {
+            const int row = block * kAliasFreeUnroll + u, slot = (u + kAliasFreeHalo) % 6;
+            window.push<kEdge>(filter, snake, slot, ahead[u], row + 2, valid);
+            const float y = window.pull(filter, slot);
+            store(block, u, kEdge && !valid.contains(row) ? 0.0f : y);
         }
 #pragma unroll
-        for (int u = 0; u < kUnroll; ++u) ahead[u] = next[u];
+        for (int u = 0; u < kAliasFreeUnroll; ++u) ahead[u] = next[u];
     }
 }
 

@@ -14,8 +14,8 @@ from importlib import import_module
 OK, FAILED_CHECK, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 COMMANDS = {
-    "demo": "speak a sentence with a trained voice, stock and patched: times, errors, wavs, picture",
-    "bench": "time eager against patched vocoders; speed-ups appear only beside passed accuracy checks",
+    "demo": "a trained voice speaks a sentence, stock and patched: times, errors, wavs, picture",
+    "bench": "eager against patched vocoders: times, errors, memory, other runtimes",
     "verify": "errors against float64 of a checkpoint's or a version's vocoder",
     "synth": "turn a mel or latent file into a wav with a checkpoint's vocoder",
     "doctor": "what can be used on this machine, what cannot, and what to do about it",

@@ -13,8 +13,17 @@ import torch
 from .. import native
 from ..modules import PRESETS
 from . import FAILED_CHECK, OK
-from .output import add_json, add_threads, choices, json_line, note, positive, set_threads, table
-from .output import whole_number
+from .output import (
+    add_json,
+    add_threads,
+    choices,
+    json_line,
+    note,
+    positive,
+    set_threads,
+    table,
+    whole_number,
+)
 from .rows import HEADS, Row, cpu_rows
 
 KINDS = ("speed", "small", "peers", "first-call", "memory")
@@ -90,8 +99,8 @@ def _print(rows: list[Row], args: argparse.Namespace) -> None:
     if remarks:
         print("\n" + "\n".join(remarks))
     print(
-        "\nMedians of calls in turns. RTF: seconds of computing per second of audio, patched. Random "
-        "weights, weight norm folded."
+        "\nMedians of calls in turns. RTF: seconds of computing per second of audio, patched.\n"
+        "Random weights, weight norm folded."
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Callable
 
 import torch
@@ -60,7 +61,7 @@ def _model_rows(
         compiled = torch.compile(copy.deepcopy(eager))
         calls["torch.compile"] = lambda: compiled(*inputs)
     for name, module in ours.items():
-        calls[name] = lambda module=module: module(*inputs)
+        calls[name] = partial(module, *inputs)
     medians = interleaved(calls, repeats, "cuda")
     why = "; ".join(filter(None, map(fell_back, ours.values())))
     if why:

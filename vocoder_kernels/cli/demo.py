@@ -14,8 +14,18 @@ from .. import patch
 from ..families import describe
 from . import FAILED_CHECK, OK
 from .measure import FULL_SCALE_LIMIT, against_float64, fell_back, interleaved
-from .output import add_json, add_threads, decibels, error, json_line, milliseconds, note
-from .output import set_threads, table, whole_number
+from .output import (
+    add_json,
+    add_threads,
+    decibels,
+    error,
+    json_line,
+    milliseconds,
+    note,
+    set_threads,
+    table,
+    whole_number,
+)
 from .picture import draw
 from .voice import HOW_TO_INSTALL, load_voice
 from .wav import wav_writer

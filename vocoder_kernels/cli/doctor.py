@@ -1,4 +1,4 @@
-"""``vocoder-kernels doctor``: what can be used here, what cannot and why, and what to do about it."""
+"""``vocoder-kernels doctor``: what can be used here, what cannot and why, and the remedy."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from .. import report
-from ..patching import ErrorRow
+from ..patching import ErrorRow, verification
 from ..program import Vocoder
 
 FULL_SCALE_LIMIT = 1e-5
@@ -74,9 +74,6 @@ def fell_back(module: nn.Module) -> str:
 def random_inputs(
     vocoder: Vocoder, frames: int, dtype: torch.dtype = torch.float32, device: str = "cpu"
 ) -> tuple[torch.Tensor, ...]:
-    """Unit-variance input, and a condition for a vocoder that takes one; always the same."""
-    generator = torch.Generator().manual_seed(1)
-    inputs = [torch.randn(1, vocoder.head.C_in, frames, generator=generator)]
-    if vocoder.cond is not None:
-        inputs.append(torch.randn(1, vocoder.cond.C_in, 1, generator=generator))
-    return tuple(t.to(device, dtype) for t in inputs)
+    """Arguments of the vocoder's forward: the input, and a condition for one that takes it."""
+    x, g = verification.random_inputs(vocoder, torch.device(device), dtype, frames)
+    return (x,) if g is None else (x, g)

@@ -1,4 +1,4 @@
-"""``python -m vocoder_kernels.cli.memory_probe VERSION SECONDS THREADS``: peak memory of one call."""
+"""Peak memory of one call: ``-m vocoder_kernels.cli.memory_probe VERSION SECONDS THREADS``."""
 
 from __future__ import annotations
 

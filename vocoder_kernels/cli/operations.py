@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import copy
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Callable
+from typing import Any, Callable
 
 import torch
 from torch.nn import functional as F
@@ -124,23 +125,18 @@ def _rows(models: list[str], seconds: float, repeats: int, threads: int) -> Iter
         vocoder = describe(build(version))
         frames = max(1, round(seconds * SAMPLE_RATE_HZ[version] / vocoder.hop_length))
         for before, after, stage in zip(vocoder.scales, vocoder.scales[1:], vocoder.stages):
+            layers: list[tuple[tuple, Callable[..., OperationRow], Any, int]] = []
             up, T = stage.up, after.length(frames)
-            kind = stage.branches[0][0].activations[0].kind
-            work: list[tuple[tuple, Callable[[], OperationRow]]] = []
-            key = ("up", up.C_in, up.C_out, up.K, up.stride)
-            work.append(
-                (key, lambda up=up, n=before.length(frames): _upsample(up, n, repeats, threads))
-            )
-            if kind == "snake":
-                key = ("snake", stage.channels)
-                work.append((key, lambda C=stage.channels, T=T: _snake(C, T, repeats, threads)))
+            key: tuple = ("up", up.C_in, up.C_out, up.K, up.stride)
+            layers.append((key, _upsample, up, before.length(frames)))
+            if stage.branches[0][0].activations[0].kind == "snake":
+                layers.append((("snake", stage.channels), _snake, stage.channels, T))
             for conv in stage.convs:
-                key = ("conv", conv.C_in, conv.K, conv.dilation)
-                work.append((key, lambda c=conv, T=T: _conv(c, T, repeats, threads)))
-            for key, measure in work:
+                layers.append((("conv", conv.C_in, conv.K, conv.dilation), _conv, conv, T))
+            for key, measure, layer, length in layers:
                 if key not in done:
                     done.add(key)
-                    yield measure()
+                    yield measure(layer, length, repeats, threads)
 
 
 def _measure(name, layer, eager, exact, x, flops, repeats) -> OperationRow:
@@ -222,15 +218,16 @@ def _upsample(up: ConvTranspose1d, T: int, repeats: int, threads: int) -> Operat
 
 
 def _snake(C: int, T: int, repeats: int, threads: int) -> OperationRow:
-    module = Activation1d(SnakeBeta(C, alpha_logscale=True))
-    exact = Activation1d(SnakeBeta(C, alpha_logscale=True)).double()
+    activation = SnakeBeta(C, alpha_logscale=True)
     with torch.no_grad():
-        for parameter in module.parameters():
+        for parameter in activation.parameters():
             parameter.add_(0.3 * _random(*parameter.shape))
-    exact.load_state_dict(module.state_dict())
-    alpha = module.act.alpha.detach().exp()
-    inv_beta = 1 / (module.act.beta.detach().exp() + 1e-9)
-    up, down = module.upsample.filter, module.downsample.lowpass.filter
+    module = Activation1d(activation)
+    exact = copy.deepcopy(module).double()
+    alpha = activation.alpha.detach().exp()
+    inv_beta = 1 / (activation.beta.detach().exp() + 1e-9)
+    filters = dict(module.named_buffers())
+    up, down = filters["upsample.filter"], filters["downsample.lowpass.filter"]
     x = _random(C, T)
 
     def add(sequence: native.NativeSequence) -> None:

@@ -60,12 +60,14 @@ def run(args: argparse.Namespace) -> int:
     if not out.absolute().parent.is_dir():
         raise FileNotFoundError(f"{out}: there is no folder {out.absolute().parent}")
     start = time.perf_counter()
-    samples, how = 0, ""
+    samples, ways = 0, set()
     with wav_writer(out, rate_hz, args.float32) as wav, _progress(args, x.shape[2]) as advance:
         for how, frames, audio in _pieces(args, loaded, x, g):
+            ways.add(how)
             wav.write(audio.flatten().float().cpu().numpy())
             samples += audio.numel()
             advance(frames)
+    how = ", ".join(ways)
     seconds, audio_s = time.perf_counter() - start, samples / rate_hz
     if args.json:
         json_line(
@@ -97,8 +99,8 @@ def _speaker(args: argparse.Namespace, vocoder) -> torch.Tensor | None:
         return None
     if not args.speaker:
         raise ValueError(
-            f"{args.checkpoint}: this vocoder needs a speaker vector of {vocoder.cond.C_in} values; "
-            "give it with --speaker"
+            f"{args.checkpoint}: this vocoder needs a speaker vector of {vocoder.cond.C_in} "
+            "values; give it with --speaker"
         )
     return load_condition(args.speaker, vocoder.cond.C_in)
 

@@ -12,8 +12,17 @@ from ..families import describe
 from ..modules import PRESETS, build
 from . import FAILED_CHECK, OK
 from .measure import FULL_SCALE_LIMIT, random_inputs
-from .output import add_json, add_threads, decibels, error, json_line, note, set_threads, table
-from .output import whole_number
+from .output import (
+    add_json,
+    add_threads,
+    decibels,
+    error,
+    json_line,
+    note,
+    set_threads,
+    table,
+    whole_number,
+)
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,6 +18,7 @@ from ..runtime.engine import Engine
 from .binding import Binding
 from .build import Unsupported, build_engine, target_of
 from .discover import Found, find_vocoders
+from .pipelines import follow, unfollow
 from .reports import NOT_PATCHED, REFUSED, ErrorTable, ModuleReport, PatchReport
 from .verification import error_rows
 from .watch import placement
@@ -53,12 +55,15 @@ def patch(
     if not found and resolved.strict:
         raise NotImplementedError(f"patch: found no vocoder in {type(model).__name__}")
     with _patching:
-        return PatchReport(tuple(_patch_one(f, resolved) for f in found))
+        outcome = PatchReport(tuple(_patch_one(f, resolved) for f in found))
+        follow(model, lambda pipeline: _patch_new(pipeline, resolved))
+    return outcome
 
 
 def unpatch(model: Any) -> None:
     """Give every vocoder in ``model`` its own forward back, exactly; others are left alone."""
     with _patching:
+        unfollow(model)
         for found in find_vocoders(model, _is_vocoder):
             _unbind(found.module)
 
@@ -66,19 +71,18 @@ def unpatch(model: Any) -> None:
 @contextmanager
 def patched(model: Any, options: Options | None = None, **settings: Any) -> Iterator[PatchReport]:
     """Patch within a ``with`` block; afterwards every vocoder is as it was before the block."""
-    before = {f.module: binding_of(f.module) for f in find_vocoders(model, _is_vocoder)}
-    kept = {module: b.options for module, b in before.items() if b is not None}
-    outcome = patch(model, options, **settings)
+    bindings = {f.module: binding_of(f.module) for f in find_vocoders(model, _is_vocoder)}
+    kept = {module: b.options for module, b in bindings.items() if b is not None}
+    loaders = unfollow(model)
     try:
-        yield outcome
+        yield patch(model, options, **settings)
     finally:
         with _patching:
-            for module in before:
-                binding = binding_of(module)
-                if module not in kept:
-                    _unbind(module)
-                elif binding is not None and binding.options != kept[module]:
-                    binding.configure(kept[module])
+            unfollow(model)
+            for loader in loaders:
+                loader.install()
+            for module in {*bindings, *(f.module for f in find_vocoders(model, _is_vocoder))}:
+                _restore(module, kept.get(module))
 
 
 def report(model: Any) -> PatchReport:
@@ -158,6 +162,14 @@ def _patch_one(found: Found, options: Options) -> ModuleReport:
     return binding.report(found.path)
 
 
+def _patch_new(pipeline: Any, options: Options) -> None:
+    """Patch what a pipeline has loaded since it was patched."""
+    with _patching:
+        for found in find_vocoders(pipeline, _is_vocoder):
+            if binding_of(found.module) is None:
+                _patch_one(found, options)
+
+
 def _refusal(module: nn.Module, options: Options) -> str:
     if "forward" in vars(module) and not options.verify and not _is_own_forward(module):
         return "its forward was replaced on the instance; patch with verify=True to compare them"
@@ -185,6 +197,15 @@ def _unbind(module: nn.Module) -> None:
     _bindings.pop(module, None)
     if binding is not None:
         binding.close()
+
+
+def _restore(module: nn.Module, options: Options | None) -> None:
+    """Back to ``options``, or to the module's own forward if there were none."""
+    binding = binding_of(module)
+    if options is None:
+        _unbind(module)
+    elif binding is not None and binding.options != options:
+        binding.configure(options)
 
 
 def _report_one(found: Found) -> ModuleReport:

@@ -50,13 +50,11 @@ def build_engine(module: nn.Module, target: Target, backend: Backend, options: O
     """Pack the weights of ``module`` and compile."""
     with torch.inference_mode(False), torch.no_grad():
         weights = extract(module, target.vocoder)
-        executable = backend.compile(
-            target.vocoder, weights, target.device, target.dtype, options
-        )
+        executable = backend.compile(target.vocoder, weights, target.device, target.dtype, options)
     return Engine(target.vocoder, executable, target.device, target.dtype)
 
 
 def update_engine(engine: Engine, module: nn.Module) -> None:
-    """Take the weights that ``module`` has now; its vocoder, device and dtype must be the engine's."""
+    """Take the weights of ``module``, whose vocoder, device and dtype must be the engine's."""
     with torch.inference_mode(False):
         engine.update(extract(module, engine.vocoder))

@@ -8,6 +8,8 @@ from torch.autograd import forward_ad
 from torch.nn.modules import module as module_globals
 from torch.utils._device import DeviceContext
 
+from ..backends import BACKENDS
+
 TRAINING = "the module is in training mode"
 AUTOGRAD = "gradients are needed; call under torch.no_grad() or torch.inference_mode()"
 TRACING = "the call is being traced or transformed"
@@ -39,7 +41,7 @@ def of_call(module: nn.Module, x: torch.Tensor, g: torch.Tensor | None) -> str:
         return why
     if _needs_grad(module, inputs):
         return AUTOGRAD
-    if is_autocast(x.device.type):
+    if x.device.type in BACKENDS and torch.is_autocast_enabled(x.device.type):
         return AUTOCAST
     if x.is_cuda and torch.cuda.is_current_stream_capturing():
         return CAPTURING
@@ -50,19 +52,8 @@ def of_call(module: nn.Module, x: torch.Tensor, g: torch.Tensor | None) -> str:
     return ""
 
 
-def is_autocast(device_type: str) -> bool:
-    try:
-        return torch.is_autocast_enabled(device_type)
-    except TypeError:  # before torch 2.4 it takes no device type
-        if device_type == "cpu":
-            return torch.is_autocast_cpu_enabled()
-        return torch.is_autocast_enabled()
-
-
 def _global_hooks() -> bool:
-    return bool(
-        module_globals._global_forward_hooks or module_globals._global_forward_pre_hooks
-    )
+    return bool(module_globals._global_forward_hooks or module_globals._global_forward_pre_hooks)
 
 
 def _is_traced() -> bool:
@@ -85,6 +76,4 @@ def _needs_grad(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> bool:
         return True
     if not torch.is_grad_enabled():
         return False
-    return any(t.requires_grad for t in inputs) or any(
-        p.requires_grad for p in module.parameters()
-    )
+    return any(t.requires_grad for t in inputs) or any(p.requires_grad for p in module.parameters())

@@ -1,10 +1,11 @@
-"""Finding vocoders in a module, in containers of modules and in plain objects such as a pipeline."""
+"""Finding vocoders in modules, in containers of modules and in plain objects such as pipelines."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Callable, Iterator
+from typing import Any, Callable
 
 import torch
 from torch import nn

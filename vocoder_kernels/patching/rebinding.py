@@ -1,4 +1,4 @@
-"""Callables put in place of a method of one instance, invisible to copying, pickling and scripting."""
+"""Callables in place of a method of one instance, invisible to copying, pickling and scripting."""
 
 from __future__ import annotations
 

@@ -1,0 +1,39 @@
+"""The benchmark scripts, and the graph that peers are given."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cli.conftest import narrow_v2
+
+from vocoder_kernels.cli import peers
+from vocoder_kernels.families import describe, extract
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+@pytest.mark.parametrize("name", ["models", "operations", "peers"])
+def test_scripts_take_the_options_of_bench(name):
+    command = [sys.executable, SCRIPTS / f"{name}.py", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "--threads" in done.stdout
+
+
+@pytest.mark.parametrize("title,package,compile_peer", peers.PEERS_BY_TITLE)
+@pytest.mark.parametrize("gin_channels", [0, 16])
+def test_peers_compute_the_same_vocoder(title, package, compile_peer, gin_channels):
+    for needed in ("onnx", package):
+        pytest.importorskip(needed, reason=f"{needed} is not installed")
+    module = narrow_v2(gin_channels)
+    vocoder = describe(module)
+    inputs = [torch.randn(1, 24, 9)] + ([torch.randn(1, 16, 1)] if gin_channels else [])
+    arrays = {n: t.numpy() for n, t in zip(("x", "g"), inputs)}
+    call = compile_peer(peers.onnx_model(vocoder, extract(module, vocoder), arrays), arrays, 1)
+    with torch.inference_mode():
+        expected = module(*inputs).numpy()
+    np.testing.assert_allclose(call(), expected, atol=1e-5, rtol=0)

@@ -1,0 +1,1 @@
+"""GPT-SoVITS: the live pipeline, its configuration file, its entry scripts, its stage times."""

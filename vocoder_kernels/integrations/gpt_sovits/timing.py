@@ -1,0 +1,130 @@
+"""Which share of a request each stage of a GPT-SoVITS pipeline really has.
+
+Stages: text (normalisation, phonemes, BERT), semantic (the autoregressive model), acoustic (flow or
+diffusion up to latent or mel), vocoder. A stage's time excludes what stages inside it take, so the
+parts add up to at most the whole. Source of the method names: upstream TTS_infer_pack/TTS.py ``TTS``.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Callable, Iterator
+
+import torch
+from torch import nn
+
+from ...families import family_of
+
+STAGES = ("text", "semantic", "acoustic", "vocoder")
+ACOUSTIC_METHODS = (
+    "using_vocoder_synthesis",
+    "using_vocoder_synthesis_batched_infer",
+    "non_vocoder_synthesis_batched_infer",
+)
+DECODE_METHODS = ("decode", "batched_decode", "decode_streaming")
+
+
+@dataclass
+class StageTimes:
+    """Seconds and calls per stage, and of everything while the timer was on."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    calls: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STAGES, 0))
+    total_seconds: float = 0.0
+
+    def __str__(self) -> str:
+        lines = [f"{'stage':<10} {'seconds':>9} {'share':>7} {'calls':>6}"]
+        other = max(0.0, self.total_seconds - sum(self.seconds.values()))
+        rows = [(s, self.seconds[s], str(self.calls[s])) for s in STAGES] + [("other", other, "")]
+        for stage, seconds, calls in rows:
+            share = seconds / self.total_seconds if self.total_seconds else 0.0
+            lines.append(f"{stage:<10} {seconds:>9.3f} {share:>6.1%} {calls:>6}")
+        return "\n".join(lines)
+
+
+@contextmanager
+def timed(tts: Any) -> Iterator[StageTimes]:
+    """Time the stages of a live ``TTS`` pipeline while the block runs.
+
+    On a GPU every stage boundary waits for the device, which makes the whole slightly slower.
+    Raises ``ValueError`` if the object has no stage that could be timed.
+    """
+    times = StageTimes()
+    local = threading.local()
+    lock = threading.Lock()
+    undo: list[Callable[[], None]] = []
+    on_gpu = "cuda" in str(getattr(getattr(tts, "configs", None), "device", ""))
+
+    def now() -> float:
+        if on_gpu:
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def wrap(owner: Any, name: str, stage: str) -> None:
+        inner = getattr(owner, name, None)
+        if not callable(inner):
+            return
+
+        def outer(*args: Any, **kwargs: Any) -> Any:
+            stack = local.__dict__.setdefault("stack", [])
+            start = now()
+            stack.append(0.0)
+            try:
+                return inner(*args, **kwargs)
+            finally:
+                spent = now() - start
+                inside = stack.pop()
+                if stack:
+                    stack[-1] += spent
+                with lock:
+                    times.seconds[stage] += spent - inside
+                    times.calls[stage] += 1
+
+        undo.append(_replace(owner, name, outer))
+
+    _wrap_stages(tts, wrap)
+    if not undo:
+        raise ValueError(f"timed: {type(tts).__name__} has none of the stages of a TTS pipeline")
+    start = now()
+    try:
+        yield times
+    finally:
+        times.total_seconds = now() - start
+        for restore in reversed(undo):
+            restore()
+
+
+def _wrap_stages(tts: Any, wrap: Callable[[Any, str, str], None]) -> None:
+    wrap(getattr(tts, "text_preprocessor", None), "preprocess", "text")
+    semantic = getattr(getattr(tts, "t2s_model", None), "model", None)
+    for name in ("infer_panel", "infer_panel_naive", "infer_panel_batch_infer"):
+        if name in dir(semantic):
+            wrap(semantic, name, "semantic")
+    for name in ACOUSTIC_METHODS:
+        wrap(tts, name, "acoustic")
+    vits = getattr(tts, "vits_model", None)
+    for name in DECODE_METHODS:
+        wrap(vits, name, "acoustic")
+    for owner in (getattr(tts, "vocoder", None), vits):
+        if isinstance(owner, nn.Module):
+            for module in owner.modules():
+                if family_of(module) is not None:
+                    wrap(module, "forward", "vocoder")
+
+
+def _replace(owner: Any, name: str, value: Any) -> Callable[[], None]:
+    """Set an instance attribute; returns what puts the former state back."""
+    had = name in vars(owner)
+    former = vars(owner).get(name)
+    object.__setattr__(owner, name, value)
+
+    def restore() -> None:
+        if had:
+            object.__setattr__(owner, name, former)
+        else:
+            object.__delattr__(owner, name)
+
+    return restore
