@@ -15,6 +15,10 @@ from typing import Any, Protocol
 import torch  # loads libgomp.so.1, by whose name the extension then finds the same OpenMP runtime
 
 NO_SLOT = -1
+BY_COST = 0
+"""Algorithm of a convolution: the native core's own choice."""
+CHUNK_BY_COST = -1
+"""Rows per chunk of a stage: the native core's own choice."""
 
 
 class NativeUnavailable(ImportError):
@@ -97,7 +101,7 @@ class NativeSequence(Protocol):
         chunk_rows: int,
     ) -> None:
         """branches[j][unit][layer] is ``(K, dilation, w, bias, alpha, inv_beta)``; alpha and
-        inv_beta are 0 for LeakyReLU."""
+        inv_beta are 0 for LeakyReLU. chunk_rows: -1 by cost, 0 whole layers."""
 
     def add_tail(self, *, x: int, C: int, K: int, w: int, bias: float, clamp: bool) -> None: ...
 
@@ -193,6 +197,8 @@ def has_cuda() -> bool:
 
 
 __all__ = [
+    "BY_COST",
+    "CHUNK_BY_COST",
     "NO_SLOT",
     "NativeSequence",
     "NativeUnavailable",

@@ -6,6 +6,8 @@
 #include <stdexcept>
 #include <type_traits>
 
+#include "cpu/conv_policy.h"
+
 namespace vk {
 
 namespace {
@@ -179,12 +181,12 @@ void Sequence::add_stage(int x, int x_act, int raw, int act, float next_slope,
     require_positive("stage", "C", d.C);
     require(!d.branches.empty(), "stage: needs at least one branch, got none");
     check_algorithm("stage", d.algorithm);
-    require(d.chunk_rows >= 0, text("stage: chunk_rows must be 0 or more, got ", d.chunk_rows));
+    require(d.chunk_rows >= -1, text("stage: chunk_rows must be -1 or more, got ", d.chunk_rows));
     Step step;
     step.reads = {{x, d.C}, {x_act, d.C}};
     step.writes = {{raw, d.C}, {act, d.C}};
     check_tensors("stage", step);
-    StagePlan plan{d.C, d.slope, {}, d.chunk_rows};
+    StagePlan plan{d.C, d.slope, {}, d.chunk_rows < 0 ? stage_chunk_rows(d.C) : d.chunk_rows};
     std::vector<std::shared_ptr<Conv>> convs;
     bool snakes = false;
     for (const auto& branch : d.branches) {

@@ -55,7 +55,7 @@ struct StageDescription {
     const float* up = nullptr;  // 12 taps each, with snakes
     const float* down = nullptr;
     int algorithm;
-    int chunk_rows;
+    int chunk_rows;  // 0 runs every layer over all rows, -1 chooses by cost
 };
 
 class Sequence {

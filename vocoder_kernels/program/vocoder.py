@@ -69,6 +69,11 @@ class Vocoder:
             out += [stage.up, *stage.convs]
         return (*out, self.conv_post)
 
+    @property
+    def length_preserving(self) -> tuple[Conv1d, ...]:
+        """Every convolution but the upsamplings and ``cond``, in order."""
+        return tuple(c for c in self.convs if isinstance(c, Conv1d))
+
     def flops(self, frames: int) -> int:
         """Floating-point operations of all convolutions for one row of ``frames`` frames."""
         total = self.head.flops(frames)

@@ -1,0 +1,1 @@
+"""The CPU backend: a described vocoder as one native sequence, run window by window."""
