@@ -60,6 +60,9 @@ def randomise_(module: nn.Module, seed: int = 0) -> nn.Module:
     """Fill a vocoder with weights that keep activations near unit variance, so that its output is
     neither silence nor saturated. In place; returns the module."""
     generator = torch.Generator().manual_seed(seed)
+    snakes = any(isinstance(layer, (Snake, SnakeBeta)) for layer in module.modules())
+    # A LeakyReLU halves the power; a snake adds some, and a sine squared has a mean besides.
+    up_gain, post_gain = (0.62, 0.25) if snakes else (0.866, 0.5)
 
     def normal(shape: torch.Size, std: float) -> torch.Tensor:
         return torch.randn(shape, generator=generator) * std
@@ -68,11 +71,11 @@ def randomise_(module: nn.Module, seed: int = 0) -> nn.Module:
         for name, layer in module.named_modules():
             if isinstance(layer, nn.Conv1d):
                 fan_in = layer.in_channels * layer.kernel_size[0]
-                gain = 0.4 if "resblocks" in name else 0.5 if name == "conv_post" else 1.0
+                gain = 0.4 if "resblocks" in name else post_gain if name == "conv_post" else 1.0
                 layer.weight.copy_(normal(layer.weight.shape, gain * math.sqrt(2.0 / fan_in)))
             elif isinstance(layer, nn.ConvTranspose1d):
                 fan_in = layer.in_channels * layer.kernel_size[0] / layer.stride[0]
-                layer.weight.copy_(normal(layer.weight.shape, math.sqrt(1.5 / fan_in)))
+                layer.weight.copy_(normal(layer.weight.shape, up_gain * math.sqrt(2.0 / fan_in)))
             elif isinstance(layer, (Snake, SnakeBeta)):
                 for parameter in layer.parameters():
                     parameter.add_(normal(parameter.shape, 0.3))
