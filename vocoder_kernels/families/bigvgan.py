@@ -12,13 +12,14 @@ from ..program import ALIAS_FREE_TAPS, Activation, ResidualUnit, Stage, Vocoder
 from .hifigan import OUTLINE, put_residual, residual_convs
 from .structure import (
     chained,
-    children_are,
     conv1d,
     conv_transpose1d,
-    no_hooks,
+    holds_only,
+    layers_of,
     put_conv,
     require,
     stages_of,
+    untouched,
 )
 
 
@@ -33,28 +34,26 @@ def _activation(module: nn.Module, path: str, name: str, channels: int) -> Activ
         f"{path}: uses the fused CUDA activation, whose edges differ from the PyTorch module; "
         "load the model with use_cuda_kernel=False",
     )
-    children_are(module, path, ("act", "upsample", "downsample"))
-    no_hooks(module, path)
+    holds_only(module, path, ("act", "upsample", "downsample"))
+    untouched(module, path)
     for attribute in ("act", "upsample", "downsample"):
-        require(hasattr(module, attribute), f"{path}: expected a submodule {attribute}")
+        part = getattr(module, attribute, None)
+        require(isinstance(part, nn.Module), f"{path}: expected a submodule {attribute}")
     for attribute in ("up_ratio", "down_ratio"):
         ratio = getattr(module, attribute, 2)
         require(ratio == 2, f"{path}.{attribute}: expected 2, got {ratio}")
-    up, down = module.upsample, module.downsample
-    taps = (getattr(up, "filter", None), getattr(getattr(down, "lowpass", None), "filter", None))
-    for side, taps_of_side in zip(("upsample", "downsample"), taps):
-        require(
-            taps_of_side is not None and taps_of_side.numel() == ALIAS_FREE_TAPS,
-            f"{path}.{side}: expected a filter of {ALIAS_FREE_TAPS} taps",
-        )
+    _filter(module.upsample, f"{path}.upsample")
+    holds_only(module.downsample, f"{path}.downsample", ("lowpass",))
+    untouched(module.downsample, f"{path}.downsample")
+    _filter(getattr(module.downsample, "lowpass", None), f"{path}.downsample.lowpass")
     act = module.act
-    no_hooks(act, f"{path}.act")
-    known = {"alpha", "beta"}
-    have = set(dict(act.named_parameters(recurse=False)))
+    have = {name for name, _ in act.named_parameters(recurse=False)}
     require(
-        "alpha" in have and have <= known,
+        "alpha" in have and have <= {"alpha", "beta"},
         f"{path}.act: expected parameters alpha or alpha and beta, got {sorted(have)}",
     )
+    holds_only(act, f"{path}.act", (), have)
+    untouched(act, f"{path}.act")
     require(
         isinstance(getattr(act, "alpha_logscale", None), bool),
         f"{path}.act: expected a flag alpha_logscale",
@@ -65,9 +64,22 @@ def _activation(module: nn.Module, path: str, name: str, channels: int) -> Activ
     return Activation("snake", name=name)
 
 
+def _filter(module: nn.Module | None, path: str) -> None:
+    taps = getattr(module, "filter", None)
+    require(
+        isinstance(module, nn.Module)
+        and isinstance(taps, torch.Tensor)
+        and taps.numel() == ALIAS_FREE_TAPS,
+        f"{path}: expected a filter of {ALIAS_FREE_TAPS} taps",
+    )
+    holds_only(module, path, (), ("filter",))
+    untouched(module, path)
+
+
 def _branch(block: nn.Module, path: str, name: str, channels: int) -> tuple[ResidualUnit, ...]:
-    children_are(block, path, ("convs", "convs1", "convs2", "activations"))
-    no_hooks(block, path)
+    holds_only(block, path, ("convs", "convs1", "convs2", "activations"))
+    untouched(block, path)
+    given = layers_of(block, "activations", path)
     units, used = [], 0
     for i, names in enumerate(residual_convs(block, path)):
         convs, activations = [], []
@@ -79,20 +91,15 @@ def _branch(block: nn.Module, path: str, name: str, channels: int) -> tuple[Resi
             )
             convs.append(conv)
             require(
-                used < len(block.activations),
-                f"{path}: has {len(block.activations)} activations, too few for its convolutions",
+                used < len(given),
+                f"{path}: has {len(given)} activations, too few for its convolutions",
             )
             activation_name = f"{name}.units.{i}.activations.{j}"
             where = f"{path}.activations.{used}"
-            activations.append(
-                _activation(block.activations[used], where, activation_name, channels)
-            )
+            activations.append(_activation(given[used], where, activation_name, channels))
             used += 1
         units.append(ResidualUnit(tuple(activations), tuple(convs)))
-    require(
-        used == len(block.activations),
-        f"{path}: has {len(block.activations)} activations for {used} convolutions",
-    )
+    require(used == len(given), f"{path}: has {len(given)} activations for {used} convolutions")
     return tuple(units)
 
 
@@ -108,10 +115,8 @@ def _activations(module: nn.Module, vocoder: Vocoder) -> list[tuple[str, nn.Modu
 
 
 def describe(module: nn.Module) -> Vocoder:
-    children_are(module, "", (*OUTLINE, "activation_post"))
+    holds_only(module, "", (*OUTLINE, "activation_post"))
     ups, kernels = stages_of(module)
-    declared = getattr(module, "num_kernels", kernels)
-    require(declared == kernels, f"num_kernels is {declared}, but resblocks hold {kernels} per stage")
     head = conv1d(module.conv_pre, "conv_pre", "head")
     channels, stages = head.C_out, []
     for i in range(ups):

@@ -11,13 +11,14 @@ from torch import nn
 from ..program import Activation, ResidualUnit, Stage, Vocoder
 from .structure import (
     chained,
-    children_are,
     conv1d,
     conv_transpose1d,
-    no_hooks,
+    holds_only,
+    layers_of,
     put_conv,
     require,
     stages_of,
+    untouched,
 )
 
 LRELU_SLOPE = 0.1
@@ -35,22 +36,19 @@ def residual_convs(block: nn.Module, path: str) -> list[tuple[str, ...]]:
     """Attribute paths of the convolutions of each residual unit, resblock "1" or "2"."""
     if hasattr(block, "convs1"):
         require(hasattr(block, "convs2"), f"{path}: has convs1 but no convs2")
-        pairs = len(block.convs1)
-        require(
-            pairs == len(block.convs2),
-            f"{path}: {pairs} convs1 but {len(block.convs2)} convs2",
-        )
-        units = [(f"convs1.{i}", f"convs2.{i}") for i in range(pairs)]
+        pairs, seconds = (len(layers_of(block, name, path)) for name in ("convs1", "convs2"))
+        require(pairs == seconds, f"{path}: {pairs} convs1 but {seconds} convs2")
+        units: list[tuple[str, ...]] = [(f"convs1.{i}", f"convs2.{i}") for i in range(pairs)]
     else:
         require(hasattr(block, "convs"), f"{path}: expected convs1 and convs2, or convs")
-        units = [(f"convs.{i}",) for i in range(len(block.convs))]
+        units = [(f"convs.{i}",) for i in range(len(layers_of(block, "convs", path)))]
     require(bool(units), f"{path}: has no convolutions")
     return units
 
 
 def _branch(block: nn.Module, path: str, name: str, channels: int) -> tuple[ResidualUnit, ...]:
-    children_are(block, path, ("convs", "convs1", "convs2"))
-    no_hooks(block, path)
+    holds_only(block, path, ("convs", "convs1", "convs2"))
+    untouched(block, path)
     units = []
     for i, names in enumerate(residual_convs(block, path)):
         convs = []
@@ -67,18 +65,14 @@ def _branch(block: nn.Module, path: str, name: str, channels: int) -> tuple[Resi
 
 
 def describe(module: nn.Module) -> Vocoder:
-    children_are(module, "", (*OUTLINE, "cond"))
+    holds_only(module, "", (*OUTLINE, "cond"))
     ups, kernels = stages_of(module)
-    declared = getattr(module, "num_kernels", kernels)
-    require(declared == kernels, f"num_kernels is {declared}, but resblocks hold {kernels} per stage")
     head = conv1d(module.conv_pre, "conv_pre", "head")
     cond = None
     if getattr(module, "cond", None) is not None:
         cond = conv1d(module.cond, "cond", "cond")
         require(cond.K == 1, f"cond: expected kernel 1, got {cond.K}")
-        require(
-            cond.C_out == head.C_out, f"cond: expected {head.C_out} outputs, got {cond.C_out}"
-        )
+        require(cond.C_out == head.C_out, f"cond: expected {head.C_out} outputs, got {cond.C_out}")
     channels, stages = head.C_out, []
     for i in range(ups):
         up = conv_transpose1d(module.ups[i], f"ups.{i}", f"stages.{i}.up")
@@ -102,9 +96,7 @@ def describe(module: nn.Module) -> Vocoder:
     return Vocoder("hifigan", head, cond, tuple(stages), post, conv_post, "tanh")
 
 
-def put_residual(
-    weights: dict[str, torch.Tensor], module: nn.Module, vocoder: Vocoder
-) -> None:
+def put_residual(weights: dict[str, torch.Tensor], module: nn.Module, vocoder: Vocoder) -> None:
     """Store every residual convolution."""
     for i, stage in enumerate(vocoder.stages):
         for j in range(len(stage.branches)):

@@ -21,17 +21,34 @@ def require(condition: bool, reason: str) -> None:
         raise Unrecognised(reason)
 
 
-def children_are(module: nn.Module, path: str, known: Iterable[str]) -> None:
-    """Refuse submodules that the family does not have: they would silently not be computed."""
-    unknown = sorted(set(dict(module.named_children())) - set(known) - {"parametrizations"})
-    require(not unknown, f"{path or type(module).__name__}: unknown submodules {', '.join(unknown)}")
+def holds_only(
+    module: nn.Module, path: str, children: Iterable[str] = (), tensors: Iterable[str] = ()
+) -> None:
+    """Refuse submodules, parameters and buffers that the family does not have: they would silently
+    not be computed."""
+    where = path or type(module).__name__
+    unknown = sorted(set(module._modules) - set(children) - {"parametrizations"})
+    require(not unknown, f"{where}: unknown submodules {', '.join(unknown)}")
+    unknown = sorted({*module._parameters, *module._buffers} - set(tensors))
+    require(not unknown, f"{where}: unknown parameters or buffers {', '.join(unknown)}")
 
 
-def no_hooks(module: nn.Module, path: str) -> None:
-    """Refuse hooks inside the vocoder: a fused kernel would skip them."""
+def untouched(module: nn.Module, path: str) -> None:
+    """Refuse what was put around a layer inside the vocoder: a fused kernel would skip it."""
     before = [h for h in module._forward_pre_hooks.values() if not _is_weight_norm(h)]
     after = list(module._forward_hooks.values())
     require(not before and not after, f"{path}: has forward hooks, which fused kernels would skip")
+    require("forward" not in vars(module), f"{path}: its forward was replaced on the instance")
+
+
+def layers_of(module: nn.Module, name: str, path: str = "") -> list[nn.Module]:
+    """The layers of the list ``module.name``."""
+    where, layers = f"{path}.{name}" if path else name, getattr(module, name, None)
+    require(
+        isinstance(layers, (nn.ModuleList, nn.Sequential)),
+        f"{where}: expected a ModuleList, got {type(layers).__name__}",
+    )
+    return list(layers)
 
 
 def _is_weight_norm(hook: object) -> bool:
@@ -45,7 +62,8 @@ def conv1d(module: nn.Module, path: str, name: str) -> Conv1d:
     K, dilation = module.kernel_size[0], module.dilation[0]
     require(module.stride[0] == 1, f"{path}: expected stride 1, got {module.stride[0]}")
     require(
-        module.padding_mode == "zeros", f"{path}: expected zero padding, got {module.padding_mode!r}"
+        module.padding_mode == "zeros",
+        f"{path}: expected zero padding, got {module.padding_mode!r}",
     )
     padding = module.padding
     if padding == "same":
@@ -81,12 +99,14 @@ def conv_transpose1d(module: nn.Module, path: str, name: str) -> ConvTranspose1d
 
 
 def _plain(module: nn.Module, path: str, base: type) -> None:
-    require(
-        type(module).forward is base.forward and "forward" not in vars(module),
-        f"{path}: {type(module).__name__} overrides {base.__name__}.forward",
-    )
+    untouched(module, path)
+    for name in ("forward", "_conv_forward", "_output_padding"):
+        same = getattr(type(module), name, None) is getattr(base, name, None)
+        require(
+            same and name not in vars(module),
+            f"{path}: {type(module).__name__} overrides {base.__name__}.{name}",
+        )
     require(module.groups == 1, f"{path}: expected groups 1, got {module.groups}")
-    no_hooks(module, path)
 
 
 def _has_bias(module: nn.Module) -> bool:
@@ -113,12 +133,15 @@ def put_conv(weights: dict[str, torch.Tensor], name: str, module: nn.Module) -> 
 
 def stages_of(module: nn.Module) -> tuple[int, int]:
     """Number of upsamplings and of residual blocks after each."""
-    ups, blocks = len(module.ups), len(module.resblocks)
+    ups, blocks = len(layers_of(module, "ups")), len(layers_of(module, "resblocks"))
     require(ups > 0, "ups: expected at least one upsampling")
     require(
         blocks > 0 and blocks % ups == 0,
         f"resblocks: {blocks} blocks cannot be shared evenly by {ups} upsamplings",
     )
+    for name, count in (("num_upsamples", ups), ("num_kernels", blocks // ups)):
+        declared = getattr(module, name, count)
+        require(declared == count, f"{name} is {declared}, but the lists hold {count}")
     return ups, blocks // ups
 
 
