@@ -6,6 +6,8 @@ import warnings
 
 import pytest
 import torch
+from patching.conftest import Case
+from reference import BIGVGAN, HIFIGAN
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vocoder_kernels import patch, report
@@ -120,7 +122,17 @@ def test_jit_script(scriptable, backend):
     assert report(scriptable).modules[0].statistics["accelerated"] == before + 1
 
 
-def test_compile_and_export(case, backend):
+SMALL = {
+    "upsample_rates": (2,),
+    "upsample_kernel_sizes": (4,),
+    "resblock_kernel_sizes": (3,),
+    "resblock_dilation_sizes": ((1,),),
+}
+
+
+@pytest.mark.parametrize("config", [HIFIGAN, BIGVGAN], ids=["hifigan", "bigvgan"])
+def test_compile_and_export(backend, config):
+    case = Case({**config, **SMALL})
     patch(case.model)
     with torch.no_grad():
         compiled = torch.compile(case.model, backend="eager", fullgraph=True)
