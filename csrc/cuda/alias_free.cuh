@@ -44,13 +44,13 @@ __device__ __forceinline__ float snake(float u, float alpha, float inv_beta) {
 }
 
 struct AliasFreeTaps {
-    float up[12];  // doubled: upsampling by 2 restores the amplitude
+    float up[12];  // gain of 2 included
     float down[12];
 
     __device__ __forceinline__ AliasFreeTaps(const float* filters) {
 #pragma unroll
         for (int k = 0; k < 12; ++k) {
-            up[k] = 2.0f * filters[k];
+            up[k] = filters[k];
             down[k] = filters[12 + k];
         }
     }
@@ -60,7 +60,7 @@ struct AliasFreeTaps {
 // window to stay in registers.
 template <int kRows, bool kAccurate, typename Load>
 class AliasFreeWalk {
-   public:
+  public:
     __device__ __forceinline__ AliasFreeWalk(const AliasFreeTaps& taps, float alpha, float inv_beta,
                                              RowRange valid, const Load& load)
         : taps_(taps), alpha_(alpha), inv_beta_(inv_beta), valid_(valid), load_(load) {}
@@ -69,7 +69,8 @@ class AliasFreeWalk {
     __device__ __forceinline__ void start(int t) {
         float x[12], a[12];
 #pragma unroll
-        for (int i = 0; i < 12; ++i) x[i] = load_clamped(t - 6 + i);
+        for (int i = 0; i < 12; ++i)
+            x[i] = load_clamped(t - 6 + i);
 #pragma unroll
         for (int i = 0; i < 6; ++i) {
             activate(x + i, a[2 * i], a[2 * i + 1]);
@@ -77,14 +78,18 @@ class AliasFreeWalk {
         }
         if (t == valid_.first) {
 #pragma unroll
-            for (int i = 0; i < 6; ++i) a[i] = a[6];
+            for (int i = 0; i < 6; ++i)
+                a[i] = a[6];
         }
 #pragma unroll
-        for (int i = 0; i < 6; ++i) x_[i] = x[6 + i];
+        for (int i = 0; i < 6; ++i)
+            x_[i] = x[6 + i];
 #pragma unroll
-        for (int i = 0; i < 11; ++i) a_[i] = a[1 + i];
+        for (int i = 0; i < 11; ++i)
+            a_[i] = a[1 + i];
 #pragma unroll
-        for (int i = 0; i < kRows; ++i) next_[i] = load_clamped(t + 6 + i);
+        for (int i = 0; i < kRows; ++i)
+            next_[i] = load_clamped(t + 6 + i);
     }
 
     // Calls store(row, value) for the rows from the start() row up to `last`.
@@ -95,10 +100,11 @@ class AliasFreeWalk {
         for (; t + kRows <= last && t + 6 + 2 * kRows <= valid_.last; t += kRows) {
             step<false>(t, last, store);
         }
-        for (; t < last; t += kRows) step<true>(t, last, store);
+        for (; t < last; t += kRows)
+            step<true>(t, last, store);
     }
 
-   private:
+  private:
     __device__ __forceinline__ float load_clamped(int t) const {
         return load_(min(max(t, valid_.first), valid_.last - 1));
     }
@@ -119,7 +125,8 @@ class AliasFreeWalk {
     template <bool kEdge, typename Store>
     __device__ __forceinline__ void step(int t, int last, const Store& store) {
 #pragma unroll
-        for (int i = 0; i < kRows; ++i) x_[6 + i] = next_[i];
+        for (int i = 0; i < kRows; ++i)
+            x_[6 + i] = next_[i];
         // Loads of the next step, issued before this step's arithmetic to hide their latency.
 #pragma unroll
         for (int i = 0; i < kRows; ++i) {
@@ -132,13 +139,16 @@ class AliasFreeWalk {
             if (kEdge && t + 3 + i >= valid_.last) a_[11 + 2 * i] = a_[12 + 2 * i] = a_[10 + 2 * i];
             float sum = taps_.down[0] * a_[2 * i];
 #pragma unroll
-            for (int k = 1; k < 12; ++k) sum = fmaf(taps_.down[k], a_[2 * i + k], sum);
+            for (int k = 1; k < 12; ++k)
+                sum = fmaf(taps_.down[k], a_[2 * i + k], sum);
             if (!kEdge || t + i < last) store(t + i, sum);
         }
 #pragma unroll
-        for (int i = 0; i < 6; ++i) x_[i] = x_[i + kRows];
+        for (int i = 0; i < 6; ++i)
+            x_[i] = x_[i + kRows];
 #pragma unroll
-        for (int i = 0; i < 11; ++i) a_[i] = a_[i + 2 * kRows];
+        for (int i = 0; i < 11; ++i)
+            a_[i] = a_[i + 2 * kRows];
     }
 
     const AliasFreeTaps& taps_;

@@ -19,7 +19,7 @@ struct AliasFreeBranch {
 
 struct AliasFreeParams {
     AliasFreeBranch branches[3];
-    const float* filters;   // [24]: 12 taps up, 12 taps down
+    const float* filters;   // [24]: 12 taps up, gain of 2 included, 12 taps down
     const int32_t* ranges;  // [B, 2] frames
     int T_cap, C, scale, extra, tile;
 };

@@ -46,10 +46,10 @@ void launch_alias_free(const AliasFreeParams& params, int branches, int B, DType
     const dim3 grid(static_cast<unsigned>((items + kAliasFreeThreads - 1) / kAliasFreeThreads),
                     branches, B);
     kernel<<<grid, kAliasFreeThreads, 0, stream>>>(params);
-    check_launch(kOp, std::string(name(in)) + " to " + name(out) + ", C = " +
-                          std::to_string(params.C) + ", tile " + std::to_string(params.tile) +
-                          ", grid " + std::to_string(grid.x) + " x " + std::to_string(grid.y) +
-                          " x " + std::to_string(grid.z));
+    check_launch(kOp, std::string(name(in)) + " to " + name(out) +
+                          ", C = " + std::to_string(params.C) + ", tile " +
+                          std::to_string(params.tile) + ", grid " + std::to_string(grid.x) + " x " +
+                          std::to_string(grid.y) + " x " + std::to_string(grid.z));
 }
 
 }  // namespace cuda

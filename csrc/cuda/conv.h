@@ -38,11 +38,15 @@ struct ConvParams {
     const float* means[kConvMaxBranches];  // kMean
     int64_t stride_b, stride_c, stride_t;  // kStrided, in elements
     DType x_dtype;                         // kStrided
-    int inputs;                            // kMean
-    float slope_in;                        // kMean
-    const float* cond;                     // [B, C_out] added to every sample, or null
-    float slope_out;                       // of `activated`; 1 is no activation
-    const int32_t* ranges;                 // [B, 2] frames
+    // kStrided: [B, 2], the caller's row, and its time at the window's sample 0, which may lie
+    // outside the tensor as long as the valid samples do not.
+    const int32_t* source;
+    int inputs;             // kMean
+    float slope_in;         // kMean
+    const float* cond;      // kStrided: [caller's rows, C_out] added to every sample, or null
+    int64_t cond_stride;    // elements between its rows, 0 too
+    float slope_out;        // of `activated`; 1 is no activation
+    const int32_t* ranges;  // [B, 2] frames
     int scale_in, extra_in, scale_out, extra_out;
     int T_in_cap, T_out_cap, C_in, C_out, stride, padding;
 };
@@ -51,8 +55,12 @@ struct ConvTile {
     int rows, columns, threads;
 };
 
-// Tiles compiled for a source, by index; null past the last. Results do not depend on the tile.
-const ConvTile* conv_tile(ConvSource source, int index);
+// Tiles compiled for a source, by index, largest first; false past the last. Results do not depend
+// on the tile.
+bool conv_tile(ConvSource source, int index, ConvTile& tile);
+
+// Shared memory of a CTA when `reach` is the largest (K - 1) * dilation of the branches.
+int conv_shared_bytes(const ConvTile& tile, int reach);
 
 void launch_conv(const ConvParams& params, int branches, int B, ConvSource source, DType dtype,
                  int tile, cudaStream_t stream);

@@ -1,7 +1,8 @@
-// Convolution of wide channels as an implicit GEMM on tensor cores, branches of a stage in one grid.
+// Convolution of wide channels as an implicit GEMM on tensor cores, branches of a stage in one
+// grid.
 //
-//   y[b, m, n] = bias[n] (+ cond[b, n]) + sum_{k, c} x[b, m + first_tap + k * dilation, c] w[k, c, n]
-//   stream = y + residual (fp32),  activated = leaky(y + residual) (compute dtype)
+//   y[b, m, n] = bias[n] (+ cond[b, n]) + sum_{k, c} x[b, m + first_tap + k * dilation, c] w[k, c,
+//   n] stream = y + residual (fp32),  activated = leaky(y + residual) (compute dtype)
 //
 // m16n8k16 (two m16n8k8 on sm_75), fp32 accumulators. Grid: (row tiles, column tiles,
 // branches * B), the first branch first. A CTA keeps two tiles of 32 input channels with their halo
@@ -12,8 +13,8 @@
 // Reduction order: (chunk of 32 channels, tap, k16), whatever the tile. Columns of a fragment pair
 // are interleaved so that a thread owns four consecutive ones: 16-byte accesses in the epilogue.
 // Weight fragments: [ceil(N / 32)][chunks][K][2 k16][2 column groups of 16][32 lanes][8], see pack.
-// Shared memory: 2 * (rows + (K - 1) * dilation) * 64 bytes. 2 K C_in FLOP per output value; weights
-// are read from L2 once per row tile: bound by the tensor cores once both fill the device.
+// Shared memory: 2 * (rows + (K - 1) * dilation) * 64 bytes. 2 K C_in FLOP per output value;
+// weights are read from L2 once per row tile: bound by the tensor cores once both fill the device.
 #pragma once
 
 #include "conv_source.cuh"
@@ -42,14 +43,15 @@ struct ConvShape {
 // Weights of a warp's 32 columns, kSlots k16 steps in flight.
 template <int kSlots>
 class ConvWeights {
-   public:
+  public:
     __device__ __forceinline__ ConvWeights(const void* weight, int group, int groups, int steps)
         : steps_left_(steps - 1) {
         // Columns beyond the last are computed from its weights and dropped.
         next_ = static_cast<const uint4*>(weight) + threadIdx.x % 32 +
                 static_cast<int64_t>(min(group, groups - 1)) * steps * kStepUnits;
 #pragma unroll
-        for (int slot = 0; slot < kSlots; ++slot) fetch(slot);
+        for (int slot = 0; slot < kSlots; ++slot)
+            fetch(slot);
     }
     __device__ __forceinline__ void fetch(int slot) {
         held_[slot][0] = next_[0];
@@ -62,7 +64,7 @@ class ConvWeights {
         return n_tile % 2 ? FragmentB{{v.z, v.w}} : FragmentB{{v.x, v.y}};
     }
 
-   private:
+  private:
     static constexpr int kStepUnits = 64;
     const uint4* next_;
     int steps_left_;
@@ -108,14 +110,15 @@ __device__ __forceinline__ void conv_store(const ConvParams& p, const ConvBranch
         float4 bias = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
         if (branch.bias) bias = load_float4(branch.bias + channel);
         if (p.cond) {
-            const float4 g = load_float4(p.cond + static_cast<int64_t>(b) * p.C_out + channel);
+            const float* cond = p.cond + p.source[2 * b] * p.cond_stride + channel;
+            const float4 g = make_float4(cond[0], cond[1], cond[2], cond[3]);
             bias = make_float4(bias.x + g.x, bias.y + g.y, bias.z + g.z, bias.w + g.w);
         }
 #pragma unroll
         for (int i = 0; i < 2 * Shape::kMTiles; ++i) {
             const int m = m0 + i / 2 * 16 + i % 2 * 8 + lane / 4;
-            const int64_t at = static_cast<int64_t>(m) * N + n -
-                               static_cast<int64_t>(p.padding) * p.C_out;
+            const int64_t at =
+                static_cast<int64_t>(m) * N + n - static_cast<int64_t>(p.padding) * p.C_out;
             if (at < first || at >= last) continue;
             const FragmentC& low = acc.c[i / 2][2 * pair];
             const FragmentC& high = acc.c[i / 2][2 * pair + 1];
@@ -132,7 +135,8 @@ __device__ __forceinline__ void conv_store(const ConvParams& p, const ConvBranch
             if (branch.activated) {
                 const uint2 packed = make_uint2(
                     TensorCore<T>::pack(leaky_relu(y.x, p.slope_out), leaky_relu(y.y, p.slope_out)),
-                    TensorCore<T>::pack(leaky_relu(y.z, p.slope_out), leaky_relu(y.w, p.slope_out)));
+                    TensorCore<T>::pack(leaky_relu(y.z, p.slope_out),
+                                        leaky_relu(y.w, p.slope_out)));
                 *reinterpret_cast<uint2*>(static_cast<T*>(branch.activated) + row_offset + at) =
                     packed;
             }
@@ -184,8 +188,8 @@ __device__ __forceinline__ void conv_multiply(Loader& loader, ConvWeights<Shape:
 }
 
 template <typename Shape, typename Source>
-__global__ void __launch_bounds__(Shape::kThreads, Shape::kMinCtas) conv_kernel(
-    const __grid_constant__ ConvParams p, int B) {
+__global__ void __launch_bounds__(Shape::kThreads, Shape::kMinCtas)
+    conv_kernel(const __grid_constant__ ConvParams p, int B) {
     extern __shared__ __align__(128) uint4 tiles[];
     const int branch_index = blockIdx.z / B;
     const int b = blockIdx.z - branch_index * B;

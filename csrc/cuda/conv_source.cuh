@@ -109,7 +109,7 @@ struct MeanSource {
                           pack(sum[1].x, sum[1].y), pack(sum[1].z, sum[1].w));
     }
 
-   private:
+  private:
     __device__ __forceinline__ static void add(float4& sum, const float4& v) {
         sum.x += v.x;
         sum.y += v.y;
@@ -135,7 +135,9 @@ struct StridedSource {
     const int64_t row_offset;
 
     __device__ __forceinline__ StridedSource(const ConvParams& params, int, int b)
-        : p(params), row_offset(b * params.stride_b) {}
+        : p(params),
+          row_offset(params.source[2 * b] * params.stride_b +
+                     params.source[2 * b + 1] * params.stride_t) {}
 
     __device__ __forceinline__ void load(const ConvTileRows& tile, int row, int c,
                                          Unit& unit) const {
@@ -146,13 +148,12 @@ struct StridedSource {
         }
     }
     __device__ __forceinline__ uint4 finish(const Unit& unit) const {
-        return make_uint4(TensorCore<T>::pack(unit.v[0], unit.v[1]),
-                          TensorCore<T>::pack(unit.v[2], unit.v[3]),
-                          TensorCore<T>::pack(unit.v[4], unit.v[5]),
-                          TensorCore<T>::pack(unit.v[6], unit.v[7]));
+        return make_uint4(
+            TensorCore<T>::pack(unit.v[0], unit.v[1]), TensorCore<T>::pack(unit.v[2], unit.v[3]),
+            TensorCore<T>::pack(unit.v[4], unit.v[5]), TensorCore<T>::pack(unit.v[6], unit.v[7]));
     }
 
-   private:
+  private:
     __device__ __forceinline__ float read(int64_t at) const {
         const void* x = p.branches[0].x;
         if (p.x_dtype == DType::kFloat32) return static_cast<const float*>(x)[at];
@@ -166,7 +167,7 @@ struct StridedSource {
 // multiplication.
 template <typename Source, int kThreads>
 class ConvLoader {
-   public:
+  public:
 #if __CUDA_ARCH__ >= 800
     static constexpr bool kAsync = Source::kAsync;
 #else
@@ -240,7 +241,7 @@ class ConvLoader {
         __syncthreads();
     }
 
-   private:
+  private:
     __device__ __forceinline__ int row_of(int i) const {
         return Source::kRowsFirst ? i % tile_.rows : i / 4;
     }

@@ -28,7 +28,8 @@ __device__ __forceinline__ __nv_bfloat16 from_float<__nv_bfloat16>(float v) {
     return __float2bfloat16_rn(v);
 }
 
-// Four consecutive elements, 16 bytes of fp32 or 8 of a 16-bit type; the address is aligned to that.
+// Four consecutive elements, 16 bytes of fp32 or 8 of a 16-bit type; the address is aligned to
+// that.
 __device__ __forceinline__ float4 load_float4(const float* p) {
     return *reinterpret_cast<const float4*>(p);
 }
@@ -52,8 +53,7 @@ struct RowRange {
     int first, last;
 };
 
-__device__ __forceinline__ RowRange valid_rows(const int32_t* ranges, int b, int scale,
-                                                int extra) {
+__device__ __forceinline__ RowRange valid_rows(const int32_t* ranges, int b, int scale, int extra) {
     const int start = ranges[2 * b];
     const int end = ranges[2 * b + 1];
     // An empty range stays empty whatever extra is.

@@ -2,8 +2,8 @@
 //
 //   out_j = x_j + conv2_j(act2_j(conv1_j(act1_j(x_j))))
 //
-// Shapes:   x_j, out_j: fp32 [B, T_cap, C] contiguous; weights in mma-fragment order; bias fp32 [C].
-// Compute:  T (fp16, bf16) products, fp32 accumulators; activations and residual in fp32.
+// Shapes:   x_j, out_j: fp32 [B, T_cap, C] contiguous; weights in mma-fragment order; bias fp32
+// [C]. Compute:  T (fp16, bf16) products, fp32 accumulators; activations and residual in fp32.
 // Grid:     one CTA per time tile of a branch and batch row, branches one after another (longest
 //           first, so that the short ones fill the last wave). Block: kWarpsM x kWarpsN warps.
 // Shared:   rows x kPitch bytes: activated input, overwritten in place by the intermediate (its
@@ -27,37 +27,14 @@
 namespace vk {
 namespace cuda {
 
-struct UnitBranchParams {
-    ResidualUnitBranch tensors;
-    int K;
-    int dilation;
-    int tile_rows;
-    int tiles;    // per batch row
-    int cta_end;  // one past the branch's last CTA
-};
-
-struct UnitParams {
-    UnitBranchParams branch[kMaxUnitBranches];
-    const int32_t* ranges;
-    int64_t T_cap;
-    int n_convs;
-    int scale;
-    int extra;
-    int n_rows;  // shared-memory rows
-    float slope;
-    AliasFreeFilter filter;
-};
-
 // Bytes between rows in shared memory.
 constexpr int unit_pitch_bytes(int C) { return ((C / 8) | 1) * 16; }
 
 // What a CTA works on; rows count from the first row of the intermediate. Kept in shared memory: in
 // registers it would be live, unused, across the multiplications.
-struct UnitTile {
-    ResidualUnitBranch tensors;  // x and out at the intermediate's first row
-    int K;
-    int dilation;
-    int output_begin;  // rows of the result
+struct UnitWork {
+    UnitBranch branch;  // x and out at the intermediate's first row
+    int output_begin;   // rows of the result
     int output_end;
     int valid_begin;  // rows that hold data
     int valid_end;
@@ -78,7 +55,7 @@ struct ResidualUnit {
     // Taps between two barriers that keep the warps on the same weights while these are in L1.
     static constexpr int kTapsPerBarrier = 2;
     // Unrolling further lets the compiler request weights several steps ahead, and spill.
-    static constexpr int kStepUnroll = kMTiles * kNTiles >= 16 ? STEPU : kGroups;
+    static constexpr int kStepUnroll = kMTiles * kNTiles >= 16 ? 2 : kGroups;
     static constexpr bool kTapBarrier = C >= 48 && kWarpsM > 1;
 
     using Core = TensorCore<T>;
@@ -109,20 +86,23 @@ struct ResidualUnit {
 
     __device__ __forceinline__ static void load_weights(Weights& w, const char* step) {
 #pragma unroll
-        for (int n = 0; n < kNTiles; n += 2) load_weights(w, step, n);
+        for (int n = 0; n < kNTiles; n += 2)
+            load_weights(w, step, n);
     }
 
-    // One k16 step: `address` is this lane's row of the warp's first m-tile. The next step's weights
-    // are requested a step ahead, hiding their latency; the packed array ends with one spare step so
-    // that the last request stays inside. Of A and B, the smaller one is held whole: with wide
-    // n, weights are replaced as soon as they are used up instead of being double-buffered.
+    // One k16 step: `address` is this lane's row of the warp's first m-tile. The next step's
+    // weights are requested a step ahead, hiding their latency; the packed array ends with one
+    // spare step so that the last request stays inside. Of A and B, the smaller one is held whole:
+    // with wide n, weights are replaced as soon as they are used up instead of being
+    // double-buffered.
     __device__ __forceinline__ static void step(Accumulators& acc, Weights& w, const char*& weights,
                                                 uint32_t address) {
         weights += kStepBytes;
         if (kNTiles > kMTiles) {
             FragmentA a[kMTiles];
 #pragma unroll
-            for (int m = 0; m < kMTiles; ++m) a[m] = load_matrix_x4(address + m * 16 * kPitch);
+            for (int m = 0; m < kMTiles; ++m)
+                a[m] = load_matrix_x4(address + m * 16 * kPitch);
 #pragma unroll
             for (int n = 0; n < kNTiles; ++n) {
 #pragma unroll
@@ -144,9 +124,10 @@ struct ResidualUnit {
         }
     }
 
-    // acc = sum over taps and channels; reads buffer rows [row, row + (K - 1) * dilation] for output
-    // row `row`. Pairs of 8-channel groups form a k16 step; with an odd number of groups one step
-    // takes its halves from two neighbouring taps, and the last tap's last half has zero weights.
+    // acc = sum over taps and channels; reads buffer rows [row, row + (K - 1) * dilation] for
+    // output row `row`. Pairs of 8-channel groups form a k16 step; with an odd number of groups one
+    // step takes its halves from two neighbouring taps, and the last tap's last half has zero
+    // weights.
     __device__ static void convolve(Accumulators& acc, const char* weights, uint32_t address, int K,
                                     int dilation) {
         const int lane = threadIdx.x % 32;
@@ -157,7 +138,8 @@ struct ResidualUnit {
 #pragma unroll
             for (int n = 0; n < kNTiles; ++n)
 #pragma unroll
-                for (int i = 0; i < 4; ++i) acc.tile[m][n].v[i] = 0.0f;
+                for (int i = 0; i < 4; ++i)
+                    acc.tile[m][n].v[i] = 0.0f;
         weights += (threadIdx.x / 32 / kWarpsM) * kNTiles * 256;
         Weights w;
         load_weights(w, weights);
@@ -230,20 +212,23 @@ struct ResidualUnit {
 #pragma unroll
             for (int m = 0; m < kMTiles; ++m)
 #pragma unroll
-                for (int i = 0; i < 4; ++i) acc.tile[m][n].v[i] += i % 2 ? b.y : b.x;
+                for (int i = 0; i < 4; ++i)
+                    acc.tile[m][n].v[i] += i % 2 ? b.y : b.x;
         }
     }
 
     // LeakyReLU of x, `n_rows` rows from row -halo, zeros outside the valid range. Loads are never
     // conditional, so that the compiler can put several in flight.
-    __device__ static void fill_leaky(const UnitParams& p, const UnitTile& tile, char* shared, int halo) {
+    __device__ static void fill_leaky(const UnitParams& p, const UnitWork& tile, char* shared,
+                                      int halo) {
         const int first = tile.valid_begin, last = tile.valid_end - 1;
-        const float* x = tile.tensors.x;
+        const float* x = tile.branch.x;
         const int chunks = p.n_rows * kGroups;
 #pragma unroll 4
         for (int i = threadIdx.x; i < chunks; i += kThreads) {
             const int row = i / kGroups, group = i % kGroups, t = row - halo;
-            const float4* source = reinterpret_cast<const float4*>(x + min(max(t, first), last) * C);
+            const float4* source =
+                reinterpret_cast<const float4*>(x + min(max(t, first), last) * C);
             float4 a = __ldg(source + 2 * group), b = __ldg(source + 2 * group + 1);
             const uint32_t mask = t >= first && t <= last ? 0xffffffffu : 0u;
             uint4 packed;
@@ -268,15 +253,16 @@ struct ResidualUnit {
     }
 
     // Anti-aliased snake of x, as fill_leaky.
-    __device__ static void fill_snake(const UnitParams& p, const UnitTile& tile, char* shared, int halo) {
+    __device__ static void fill_snake(const UnitParams& p, const UnitWork& tile, char* shared,
+                                      int halo) {
         const int channel = threadIdx.x % C, segment = threadIdx.x / C;
         if (segment >= kSegments) return;
         const int blocks = p.n_rows / (kSegments * kAliasFreeUnroll);
         const int length = blocks * kAliasFreeUnroll, row = segment * length;
-        const SnakeParams snake = {__ldg(tile.tensors.alpha[0] + channel),
-                                   __ldg(tile.tensors.inv_beta[0] + channel)};
+        const SnakeParams snake = {__ldg(tile.branch.alpha[0] + channel),
+                                   __ldg(tile.branch.inv_beta[0] + channel)};
         const ValidRows valid = {tile.valid_begin - (row - halo), tile.valid_end - (row - halo)};
-        const float* x = tile.tensors.x + (row - halo) * C + channel;
+        const float* x = tile.branch.x + (row - halo) * C + channel;
         T* const column = element(shared, row, channel);
         auto store = [=](int block, int u, float v) {
             *step_row(column, block * kAliasFreeUnroll + u) = from_float<T>(v);
@@ -300,12 +286,13 @@ struct ResidualUnit {
             };
             alias_free_walk<true>(p.filter, snake, blocks, valid, before, load, store);
         } else {
-            for (int i = 0; i < length; ++i) *step_row(column, i) = from_float<T>(0.0f);
+            for (int i = 0; i < length; ++i)
+                *step_row(column, i) = from_float<T>(0.0f);
         }
     }
 
     // The intermediate in place: activation of acc for LeakyReLU, acc itself for the snake.
-    __device__ static void store_intermediate(const UnitParams& p, const UnitTile& tile,
+    __device__ static void store_intermediate(const UnitParams& p, const UnitWork& tile,
                                               Accumulators& acc, char* shared) {
         const Corner from = corner();
         const int first = tile.valid_begin - from.row, last = tile.valid_end - from.row;
@@ -318,9 +305,9 @@ struct ResidualUnit {
         });
     }
 
-    // Anti-aliased snake of the intermediate, in place. Every thread fetches the neighbours' rows it
-    // needs before anyone writes; in its own rows it reads ahead of where it writes.
-    __device__ static void snake_in_place(const UnitParams& p, const UnitTile& tile, char* shared) {
+    // Anti-aliased snake of the intermediate, in place. Every thread fetches the neighbours' rows
+    // it needs before anyone writes; in its own rows it reads ahead of where it writes.
+    __device__ static void snake_in_place(const UnitParams& p, const UnitWork& tile, char* shared) {
         constexpr int kBlocks = alias_free_blocks(kRows, kSegments);
         constexpr int kLength = kBlocks * kAliasFreeUnroll;
         const unsigned thread = thread_index();
@@ -328,8 +315,8 @@ struct ResidualUnit {
         const int channel = thread % C, row = active ? thread / C * kLength : 0;
         const ValidRows valid = {tile.valid_begin - row, tile.valid_end - row};
         T* const column = element(shared, row, channel);
-        const SnakeParams snake = {__ldg(tile.tensors.alpha[1] + channel),
-                                   __ldg(tile.tensors.inv_beta[1] + channel)};
+        const SnakeParams snake = {__ldg(tile.branch.alpha[1] + channel),
+                                   __ldg(tile.branch.inv_beta[1] + channel)};
         const int top = -row, bottom = p.n_rows - 1 - row;
         float before[2 * kAliasFreeHalo], after[kAliasFreeHalo];
 #pragma unroll
@@ -364,12 +351,12 @@ struct ResidualUnit {
     }
 
     // out = x + acc, accumulator row 0 holding row output_begin.
-    __device__ static void store_output(const UnitTile& tile, Accumulators& acc) {
+    __device__ static void store_output(const UnitWork& tile, Accumulators& acc) {
         const Corner from = corner();
         const int rows = tile.output_end - tile.output_begin - from.row;
         const int offset = (tile.output_begin + from.row) * C + from.channel;
-        const float* x = tile.tensors.x + offset;
-        float* out = tile.tensors.out + offset;
+        const float* x = tile.branch.x + offset;
+        float* out = tile.branch.out + offset;
         for_each(acc, [&](float v0, float v1, int row, int channel) {
             if (row >= rows) return;
             const float2 residual = __ldg(reinterpret_cast<const float2*>(x + row * C + channel));
@@ -378,8 +365,8 @@ struct ResidualUnit {
         });
     }
 
-    __device__ static void compute(const UnitParams& p, const UnitTile& tile, char* shared) {
-        const int halo = tile.dilation * (tile.K - 1) / 2;
+    __device__ static void compute(const UnitParams& p, const UnitWork& tile, char* shared) {
+        const int halo = tile.branch.dilation * (tile.branch.K - 1) / 2;
         if constexpr (kSnake) {
             fill_snake(p, tile, shared, halo);
         } else {
@@ -392,9 +379,9 @@ struct ResidualUnit {
         Accumulators acc;
 #pragma unroll 1
         for (int pass = 0;; ++pass) {
-            convolve(acc, static_cast<const char*>(tile.tensors.weight[pass]), address,
-                     tile.K, pass == 0 ? tile.dilation : 1);
-            add_bias(acc, tile.tensors.bias[pass]);
+            convolve(acc, static_cast<const char*>(tile.branch.weight[pass]), address,
+                     tile.branch.K, pass == 0 ? tile.branch.dilation : 1);
+            add_bias(acc, tile.branch.bias[pass]);
             if (pass + 1 == p.n_convs) break;
             __syncthreads();
             store_intermediate(p, tile, acc, shared);
@@ -414,11 +401,12 @@ __global__ void __launch_bounds__(32 * kWarpsM * kWarpsN, kCtasPerSm)
     residual_unit_kernel(const __grid_constant__ UnitParams p) {
     using Unit = ResidualUnit<T, C, kSnake, kWarpsM, kWarpsN, kMTiles>;
     extern __shared__ __align__(16) char shared[];
-    __shared__ UnitTile tile;
+    __shared__ UnitWork tile;
     int j = 0;
-    while (static_cast<int>(blockIdx.x) >= p.branch[j].cta_end) ++j;
-    const UnitBranchParams& branch = p.branch[j];
-    const int cta = blockIdx.x - (j ? p.branch[j - 1].cta_end : 0);
+    while (static_cast<int>(blockIdx.x) >= p.branches[j].cta_end)
+        ++j;
+    const UnitBranch& branch = p.branches[j];
+    const int cta = blockIdx.x - (j ? p.branches[j - 1].cta_end : 0);
     const int b = cta / branch.tiles;
     const RowRange valid = valid_rows(p.ranges, b, p.scale, p.extra);
     const int start = valid.first + (cta % branch.tiles) * branch.tile_rows;
@@ -427,11 +415,9 @@ __global__ void __launch_bounds__(32 * kWarpsM * kWarpsN, kCtasPerSm)
         const int halo = p.n_convs == 2 ? (branch.K - 1) / 2 + Unit::kActHalo : 0;
         const int first = start - halo;
         const int64_t offset = (b * p.T_cap + first) * C;
-        tile.tensors = branch.tensors;
-        tile.tensors.x += offset;
-        tile.tensors.out += offset;
-        tile.K = branch.K;
-        tile.dilation = branch.dilation;
+        tile.branch = branch;
+        tile.branch.x += offset;
+        tile.branch.out += offset;
         tile.output_begin = halo;
         tile.output_end = min(halo + branch.tile_rows, valid.last - first);
         tile.valid_begin = valid.first - first;

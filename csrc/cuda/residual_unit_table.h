@@ -1,6 +1,5 @@
-// Tile shapes compiled for each channel count, the large one first. The small one keeps more
-// multiprocessors busy when the input is short. Adding a channel count is a line here and one in
-// residual_unit_launch.cu.
+// Tile shapes compiled for each channel count and activation, the large one first; the small one
+// keeps more multiprocessors busy when the input is short. Results do not depend on the tile.
 #pragma once
 
 #include "residual_unit.h"
@@ -8,27 +7,28 @@
 namespace vk {
 namespace cuda {
 
-constexpr int kUnitVariants = 2;
+constexpr int kUnitTiles = 2;
 
-constexpr ResidualUnitConfig unit_tiles(int C, bool snake, int variant) {
-    const bool large = variant == 0;
+// warps_m is 0 for channel counts without a kernel.
+constexpr UnitTile unit_tile(int C, bool snake, int index) {
+    const bool large = index == 0;
     // {warps_m, warps_n, m_tiles, ctas_per_sm}
     switch (C) {
         case 16:
-            return large ? ResidualUnitConfig{8, 1, 4, 2} : ResidualUnitConfig{4, 1, 2, 4};
+            return large ? UnitTile{8, 1, 4, 2} : UnitTile{4, 1, 2, 4};
         case 24:
-            return large ? ResidualUnitConfig{4, 1, 4, 3} : ResidualUnitConfig{4, 1, 2, 4};
+            return large ? UnitTile{4, 1, 4, 3} : UnitTile{4, 1, 2, 4};
         case 32:
-            return large ? ResidualUnitConfig{4, 1, 4, 3} : ResidualUnitConfig{4, 1, 2, 4};
+            return large ? UnitTile{4, 1, 4, 3} : UnitTile{4, 1, 2, 4};
         case 48:
-            return large ? ResidualUnitConfig{4, 1, 4, 2} : ResidualUnitConfig{4, 1, 2, 3};
+            return large ? UnitTile{4, 1, 4, 2} : UnitTile{4, 1, 2, 3};
         case 64:
-            return large ? ResidualUnitConfig{8, 1, 2, 2} : ResidualUnitConfig{4, 1, 2, 3};
+            return large ? UnitTile{8, 1, 2, 2} : UnitTile{4, 1, 2, 3};
         case 96:
-            return snake ? (large ? ResidualUnitConfig{3, 2, 4, 1} : ResidualUnitConfig{3, 2, 2, 2})
-                         : (large ? ResidualUnitConfig{4, 2, 4, 1} : ResidualUnitConfig{4, 2, 2, 1});
+            if (snake) return large ? UnitTile{3, 2, 4, 1} : UnitTile{3, 2, 2, 2};
+            return large ? UnitTile{4, 2, 4, 1} : UnitTile{4, 2, 2, 1};
         default:
-            return ResidualUnitConfig{0, 0, 0, 0};
+            return UnitTile{0, 0, 0, 0};
     }
 }
 

@@ -23,7 +23,7 @@ struct TailParams {
     const float* bias;      // [1] or null
     const float* alpha;     // [C], snake only
     const float* inv_beta;  // [C], snake only
-    const float* filters;   // [24], snake only
+    const float* filters;   // [24] as for alias_free, snake only
     void* out;              // [B, out_stride] output dtype, sample t of the window at t
     const int32_t* ranges;  // [B, 2] frames
     int64_t out_stride;

@@ -1,6 +1,7 @@
 // Last step of a vocoder:
 //
-//   out[b, t] = end(bias + sum_{k, c} w[k, c] act(mean_j x_j[b, t + k - halo, c])),  x_j: [B, T_cap, C]
+//   out[b, t] = end(bias + sum_{k, c} w[k, c] act(mean_j x_j[b, t + k - halo, c])),  x_j: [B,
+//   T_cap, C]
 //
 // halo = (K - 1) / 2; act is none, LeakyReLU or the anti-aliased snake; end is none, tanh or clamp.
 // Grid: (ceil(T_cap / block), 1, B); a CTA makes one output per thread. Shared memory: the
@@ -110,8 +111,7 @@ __device__ __forceinline__ void activate_snake(const TailParams& p, RowRange val
 }
 
 template <typename In, bool kSnake>
-__global__ void __launch_bounds__(kTailMaxThreads, 4)
-    tail_kernel(TailParams p, bool leaky) {
+__global__ void __launch_bounds__(kTailMaxThreads, 4) tail_kernel(TailParams p, bool leaky) {
     extern __shared__ float4 shared[];
     float* active = reinterpret_cast<float*>(shared);
     const RowRange valid = valid_rows(p.ranges, blockIdx.z, p.scale, p.extra);
@@ -121,13 +121,15 @@ __global__ void __launch_bounds__(kTailMaxThreads, 4)
     const int64_t row = static_cast<int64_t>(blockIdx.z) * p.T_cap * p.C;
     const In* x[3];
 #pragma unroll
-    for (int j = 0; j < 3; ++j) x[j] = static_cast<const In*>(p.x[j]) + row;
+    for (int j = 0; j < 3; ++j)
+        x[j] = static_cast<const In*>(p.x[j]) + row;
     const int halo = (p.K - 1) / 2;
     const int rows = blockDim.x + p.K - 1;
     const int pitch = p.pitch;
     if (kSnake) {
         float* mean = active + rows * pitch;
-        load_mean(p, x, valid, t0 - halo - kTailSnakeReach, rows + 2 * kTailSnakeReach, false, mean);
+        load_mean(p, x, valid, t0 - halo - kTailSnakeReach, rows + 2 * kTailSnakeReach, false,
+                  mean);
         __syncthreads();
         activate_snake(p, valid, t0 - halo, rows, mean, active);
     } else {

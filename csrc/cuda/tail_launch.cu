@@ -63,20 +63,23 @@ void launch_tail(TailParams params, int B, DType in, TailActivation activation,
                 ", " + std::to_string(params.T_cap) + " and " + std::to_string(params.C) + ".");
     params.pitch = tail_pitch(params.C);
     int threads = kTailMaxThreads;
-    while (threads > 64 && shared_bytes(params, threads, snake) > kSharedBytes) threads -= 64;
+    while (threads > 64 && shared_bytes(params, threads, snake) > kSharedBytes)
+        threads -= 64;
     const size_t bytes = shared_bytes(params, threads, snake);
     require(bytes <= kSharedBytes && params.K <= 64, kOp,
             "C = " + std::to_string(params.C) + " and K = " + std::to_string(params.K) + " need " +
-                std::to_string(bytes) + " bytes of shared memory, 49152 are there; K is at most 64.");
+                std::to_string(bytes) +
+                " bytes of shared memory, 49152 are there; K is at most 64.");
     if (snake) params.segment = choose_segment(params, threads);
-    for (int j = params.branches; j < 3; ++j) params.x[j] = params.x[0];
+    for (int j = params.branches; j < 3; ++j)
+        params.x[j] = params.x[0];
     const dim3 grid((params.T_cap + threads - 1) / threads, 1, B);
     kernel<<<grid, threads, bytes, stream>>>(params, activation == TailActivation::kLeakyReLU);
-    check_launch(kOp, std::string(name(in)) + " to " + name(params.out_dtype) + ", C = " +
-                          std::to_string(params.C) + ", K = " + std::to_string(params.K) +
-                          ", grid " + std::to_string(grid.x) + " x " + std::to_string(B) + ", " +
-                          std::to_string(threads) + " threads, " + std::to_string(bytes) +
-                          " bytes of shared memory");
+    check_launch(kOp, std::string(name(in)) + " to " + name(params.out_dtype) +
+                          ", C = " + std::to_string(params.C) +
+                          ", K = " + std::to_string(params.K) + ", grid " + std::to_string(grid.x) +
+                          " x " + std::to_string(B) + ", " + std::to_string(threads) +
+                          " threads, " + std::to_string(bytes) + " bytes of shared memory");
 }
 
 }  // namespace cuda

@@ -9,8 +9,9 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -49,15 +50,23 @@ class Kernels:
         ).stdout.splitlines()
         self.names = {re.sub(r"\(.*$|^void |vk::cuda::", "", s): n for s, n in zip(shown, names)}
 
-    def launch(self, name: str, grid: Sequence[int], block: int, params: Any, **options: Any) -> Any:
+    def launch(
+        self, name: str, grid: Sequence[int], block: int, params: Any, **options: Any
+    ) -> Any:
         """`name` as in C++, e.g. ``conv_kernel<__half, 64>``; params: a ctypes structure."""
         matches = [n for shown, n in self.names.items() if shown.startswith(name)]
         if len(matches) != 1:
             raise KeyError(f"{name}: expected one kernel, got {matches} among {list(self.names)}")
-        return self.module.launch(matches[0], tuple(grid), (block,), params if isinstance(params, list) else [params], **options)
+        return self.module.launch(
+            matches[0],
+            tuple(grid),
+            (block,),
+            params if isinstance(params, list) else [params],
+            **options,
+        )
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def fingerprint() -> str:
     """Changes with any kernel source, so that cached PTX is never stale."""
     import hashlib
@@ -68,7 +77,7 @@ def fingerprint() -> str:
     return digest.hexdigest()
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def kernels(source: str, arch: int) -> Kernels:
     return Kernels(source, arch)
 

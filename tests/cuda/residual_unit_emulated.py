@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import List, Optional, Sequence, Tuple
+from functools import cache
+from typing import Any
 
 import torch
+from emulation import C_NAMES, SOURCES, kernels, pointer
 
 from vocoder_kernels.ops.residual_unit.pack import pack_weight
 
-CSRC = Path(__file__).resolve().parents[2] / "csrc" / "cuda"
-CPP_TYPE = {torch.float16: "__half", torch.bfloat16: "__nv_bfloat16"}
 MAX_BRANCHES = 4
+CHANNELS = (16, 24, 32, 48, 64, 96)
+FILES = {
+    (snake, dtype): f"residual_unit_{'snake' if snake else 'leaky'}_{name}.cu"
+    for snake in (False, True)
+    for dtype, name in ((torch.float16, "fp16"), (torch.bfloat16, "bf16"))
+}
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """Template arguments as the compiler took them from the table of tile shapes."""
+    """Template arguments of a compiled variant."""
 
-    name: str
+    dtype: torch.dtype
     C: int
     snake: bool
     warps_m: int
     warps_n: int
     m_tiles: int
     ctas_per_sm: int
+
+    @property
+    def name(self) -> str:
+        tiles = f"{self.warps_m}, {self.warps_n}, {self.m_tiles}, {self.ctas_per_sm}"
+        snake = str(self.snake).lower()
+        return f"residual_unit_kernel<{C_NAMES[self.dtype]}, {self.C}, {snake}, {tiles}>"
 
     @property
     def rows(self) -> int:
@@ -57,56 +68,42 @@ class Kernel:
         return rows * ((self.C // 8) | 1) * 16
 
 
-def source(C: int, snake: bool, dtype: torch.dtype, variant: int, tiles: str = "") -> str:
-    """Explicit instantiation of one variant, or of given tile template arguments."""
-    headers = b"".join(p.read_bytes() for p in sorted(CSRC.glob("*.*h")))
-    digest = hashlib.sha256(headers).hexdigest()
-    table = f"unit_tiles({C}, {str(snake).lower()}, {variant})"
-    arguments = tiles or ", ".join(
-        f"{table}.{field}" for field in ("warps_m", "warps_n", "m_tiles", "ctas_per_sm")
-    )
-    return (
-        f"// headers {digest}\n"
-        '#include "residual_unit_kernel.cuh"\n#include "residual_unit_table.h"\n'
-        "using namespace vk::cuda;\n"
-        f"template __global__ void vk::cuda::residual_unit_kernel<{CPP_TYPE[dtype]}, {C}, "
-        f"{str(snake).lower()}, {arguments}>(const __grid_constant__ UnitParams);\n"
-    )
+@cache
+def _tiles() -> list[tuple[int, ...]]:
+    """(C, snake, warps_m, warps_n, m_tiles, ctas_per_sm), read from the table of the sources."""
+    found = []
+    C = 0
+    for line in (SOURCES / "residual_unit_table.h").read_text().splitlines():
+        if case := re.search(r"case (\d+):", line):
+            C = int(case.group(1))
+        tiles = [tuple(map(int, t.split(", "))) for t in re.findall(r"UnitTile\{([\d, ]+)\}", line)]
+        kinds = (True,) if "snake" in line else (False, True)
+        kinds = tuple(k for k in kinds if not any(f[:2] == (C, k) for f in found))
+        if C and "default" not in line and len(tiles) == 2:
+            found += [(C, kind, *tile) for kind in kinds for tile in tiles]
+    return found
 
 
-def parse_name(name: str) -> Kernel:
-    C, snake, *tiles = (int(v) for v in re.findall(r"L[ib](\d+)E", name))
-    return Kernel(name, C, bool(snake), *tiles)
-
-
-FLAGS = ["-std=c++17", "-I", str(CSRC)]
+def variants(C: int, snake: bool, dtype: torch.dtype = torch.float16) -> list[Kernel]:
+    """The compiled kernels, largest tile first."""
+    return [Kernel(dtype, *t) for t in _tiles() if t[:2] == (C, snake)]
 
 
 class _Branch(ctypes.Structure):
     _fields_ = [
-        ("x", ctypes.c_uint64),
-        ("out", ctypes.c_uint64),
-        ("weight", ctypes.c_uint64 * 2),
-        ("bias", ctypes.c_uint64 * 2),
-        ("alpha", ctypes.c_uint64 * 2),
-        ("inv_beta", ctypes.c_uint64 * 2),
-        ("K", ctypes.c_int),
-        ("dilation", ctypes.c_int),
-        ("tile_rows", ctypes.c_int),
-        ("tiles", ctypes.c_int),
-        ("cta_end", ctypes.c_int),
+        ("x", ctypes.c_void_p),
+        ("out", ctypes.c_void_p),
+        *((n, ctypes.c_void_p * 2) for n in ("weight", "bias", "alpha", "inv_beta")),
+        *((n, ctypes.c_int) for n in ("K", "dilation", "tile_rows", "tiles", "cta_end")),
     ]
 
 
 class _Params(ctypes.Structure):
     _fields_ = [
-        ("branch", _Branch * MAX_BRANCHES),
-        ("ranges", ctypes.c_uint64),
+        ("branches", _Branch * MAX_BRANCHES),
+        ("ranges", ctypes.c_void_p),
         ("T_cap", ctypes.c_int64),
-        ("n_convs", ctypes.c_int),
-        ("scale", ctypes.c_int),
-        ("extra", ctypes.c_int),
-        ("n_rows", ctypes.c_int),
+        *((n, ctypes.c_int) for n in ("n_convs", "scale", "extra", "n_rows")),
         ("slope", ctypes.c_float),
         ("up", ctypes.c_float * 12),
         ("down", ctypes.c_float * 12),
@@ -122,51 +119,51 @@ class Branch:
     weights: Sequence[torch.Tensor]
     biases: Sequence[torch.Tensor]
     dilation: int
-    snakes: Sequence[Tuple[torch.Tensor, torch.Tensor]] = ()
+    snakes: Sequence[tuple[torch.Tensor, torch.Tensor]] = ()
 
 
 @dataclass
 class Launch:
     """Arguments of one emulated launch."""
 
+    kernel: Kernel
     grid: int
     shared_bytes: int
     params: _Params
-    buffers: List[torch.Tensor]
+    buffers: list[torch.Tensor]
+
+    def run(self, arch: int, **options: Any) -> Any:
+        return kernels(FILES[self.kernel.snake, self.kernel.dtype], arch).launch(
+            self.kernel.name, (self.grid,), self.kernel.threads, self.params,
+            shared=self.shared_bytes, buffers=self.buffers, **options,
+        )  # fmt: skip
 
 
 def prepare(
     kernel: Kernel,
     branches: Sequence[Branch],
-    dtype: torch.dtype,
     ranges: torch.Tensor,
     scale: int = 1,
     extra: int = 0,
     slope: float = 0.1,
-    filters: Optional[Tuple[torch.Tensor, torch.Tensor]] = None,
+    filters: torch.Tensor | None = None,
 ) -> Launch:
+    """``filters``: 24 taps, the upsampling's gain included."""
     B, T_cap, _ = branches[0].x.shape
     n_convs = len(branches[0].weights)
     params = _Params(
-        ranges=ranges.data_ptr(),
-        T_cap=T_cap,
-        n_convs=n_convs,
-        scale=scale,
-        extra=extra,
-        slope=slope,
+        ranges=pointer(ranges), T_cap=T_cap, n_convs=n_convs, scale=scale, extra=extra, slope=slope
     )
-    buffers: List[torch.Tensor] = [ranges]
+    buffers: list[torch.Tensor] = [ranges]
     if filters is not None:
-        params.up[:] = (2 * filters[0]).tolist()
-        params.down[:] = filters[1].tolist()
+        params.up[:], params.down[:] = filters[:12].tolist(), filters[12:].tolist()
     n_rows = cta_end = 0
-    for j, branch in enumerate(branches):
+    for p, branch in zip(params.branches, branches):
         K = branch.weights[0].shape[2]
-        p = params.branch[j]
-        p.x, p.out = branch.x.data_ptr(), branch.out.data_ptr()
+        p.x, p.out = pointer(branch.x), pointer(branch.out)
         buffers += [branch.x, branch.out]
         for i in range(n_convs):
-            weight = pack_weight(branch.weights[i], dtype)
+            weight = pack_weight(branch.weights[i], kernel.dtype)
             bias = branch.biases[i].float().contiguous()
             p.weight[i], p.bias[i] = weight.data_ptr(), bias.data_ptr()
             buffers += [weight, bias]
@@ -181,4 +178,4 @@ def prepare(
         p.cta_end = cta_end
         n_rows = max(n_rows, kernel.shared_rows(K, branch.dilation, n_convs))
     params.n_rows = n_rows
-    return Launch(cta_end, kernel.shared_bytes(n_rows), params, buffers)
+    return Launch(kernel, cta_end, kernel.shared_bytes(n_rows), params, buffers)

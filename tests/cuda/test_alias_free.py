@@ -32,7 +32,12 @@ def run(arch, xs, weights, filters, ranges, scale, extra, tile, out_dtype, **opt
     ys = [poison(x.shape, out_dtype) for x in xs]
     r = ranges_tensor(ranges)
     params = Params(
-        filters=pointer(filters), ranges=pointer(r), T_cap=T_cap, C=C, scale=scale, extra=extra,
+        filters=pointer(filters),
+        ranges=pointer(r),
+        T_cap=T_cap,
+        C=C,
+        scale=scale,
+        extra=extra,
         tile=tile,
     )
     for branch, x, y, (alpha, inv_beta) in zip(params.branches, xs, ys, weights):
@@ -94,7 +99,8 @@ def test_extra_and_odd_channels():
 
 def test_bits_do_not_depend_on_tiles():
     outputs = [
-        check(80, 40, [61], torch.float32, torch.float32, tile=tile)[0][0] for tile in (4, 7, 16, 64)
+        check(80, 40, [61], torch.float32, torch.float32, tile=tile)[0][0]
+        for tile in (4, 7, 16, 64)
     ]
     for other in outputs[1:]:
         assert torch.equal(outputs[0].nan_to_num(), other.nan_to_num())

@@ -18,7 +18,7 @@ from emulation import (
     ranges_tensor,
 )
 
-from vocoder_kernels.ops.residual_conv.cuda_launch import pack_fragments
+from vocoder_kernels.ops.cuda_conv import pack_fragments
 
 ARCHITECTURES = (75, 80, 86, 89)
 SHAPES = {  # ConvShape arguments of each tile, as compiled
@@ -26,7 +26,7 @@ SHAPES = {  # ConvShape arguments of each tile, as compiled
     "MeanSource": ((64, 128, 4, 3), (32, 64, 4, 6)),
     "StridedSource": ((64, 64, 2, 6), (32, 64, 2, 8)),
 }
-FILES = {torch.float16: "conv_fp16_launch.cu", torch.bfloat16: "conv_bf16_launch.cu"}
+FILES = {torch.float16: "conv_fp16.cu", torch.bfloat16: "conv_bf16.cu"}
 # Rounding of the inputs is shared with the reference; what is left is that of the outputs.
 TOLERANCE = {torch.float32: 3e-6, torch.float16: 6e-4, torch.bfloat16: 5e-3}
 
@@ -43,13 +43,19 @@ class Params(ctypes.Structure):
         ("branches", Branch * 4),
         ("means", ctypes.c_void_p * 4),
         *((n, ctypes.c_int64) for n in ("stride_b", "stride_c", "stride_t")),
-        *((n, ctypes.c_int) for n in ("x_dtype", "inputs")),
+        ("x_dtype", ctypes.c_int),
+        ("source", ctypes.c_void_p),
+        ("inputs", ctypes.c_int),
         ("slope_in", ctypes.c_float),
         ("cond", ctypes.c_void_p),
+        ("cond_stride", ctypes.c_int64),
         ("slope_out", ctypes.c_float),
         ("ranges", ctypes.c_void_p),
         *((n, ctypes.c_int) for n in ("scale_in", "extra_in", "scale_out", "extra_out")),
-        *((n, ctypes.c_int) for n in ("T_in_cap", "T_out_cap", "C_in", "C_out", "stride", "padding")),
+        *(
+            (n, ctypes.c_int)
+            for n in ("T_in_cap", "T_out_cap", "C_in", "C_out", "stride", "padding")
+        ),
     ]
 
 
@@ -60,16 +66,20 @@ def launch(arch, source, dtype, tile, params, branches, B, buffers, check=True):
     name = f"conv_kernel<ConvShape<{C_NAMES[dtype]}, {', '.join(map(str, shape))}>, {source}<"
     N = params.stride * params.C_out
     m_cap = params.T_out_cap // params.stride + (0 if params.stride == 1 else 2)
-    return kernels(FILES[dtype], arch).launch(
-        name,
-        (-(-m_cap // rows), -(-N // columns), branches * B),
-        columns,
-        [params, B],
-        shared=2 * 64 * (rows + reach),
-        buffers=buffers,
-        seed=1 if check else None,
-        check=check,
-    ).stats
+    return (
+        kernels(FILES[dtype], arch)
+        .launch(
+            name,
+            (-(-m_cap // rows), -(-N // columns), branches * B),
+            columns,
+            [params, B],
+            shared=2 * 64 * (rows + reach),
+            buffers=buffers,
+            seed=1 if check else None,
+            check=check,
+        )
+        .stats
+    )
 
 
 def windows(lengths, scale, extra):
@@ -88,16 +98,41 @@ def expect(buffer, wants, firsts, dtype):
 
 
 def check_residual(
-    arch, C_in, C_out, kernel_sizes, dilations, lengths, *, dtype=torch.float16, tile=2, scale=1,
-    extra=0, residual=True, stream=True, activated=True, bias=True, slope=0.1, seed=0, check=True,
+    arch,
+    C_in,
+    C_out,
+    kernel_sizes,
+    dilations,
+    lengths,
+    *,
+    dtype=torch.float16,
+    tile=2,
+    scale=1,
+    extra=0,
+    residual=True,
+    stream=True,
+    activated=True,
+    bias=True,
+    slope=0.1,
+    seed=0,
+    check=True,
 ):
     g = torch.Generator().manual_seed(seed)
     starts, ranges, T_cap = windows(lengths, scale, extra)
     firsts = [s * scale for s in starts]
     r = ranges_tensor(ranges)
     params = Params(
-        slope_out=slope, ranges=pointer(r), scale_in=scale, extra_in=extra, scale_out=scale,
-        extra_out=extra, T_in_cap=T_cap, T_out_cap=T_cap, C_in=C_in, C_out=C_out, stride=1,
+        slope_out=slope,
+        ranges=pointer(r),
+        scale_in=scale,
+        extra_in=extra,
+        scale_out=scale,
+        extra_out=extra,
+        T_in_cap=T_cap,
+        T_out_cap=T_cap,
+        C_in=C_in,
+        C_out=C_out,
+        stride=1,
     )
     buffers, results, wants = [r], [], []
     for branch, K, d in zip(params.branches, kernel_sizes, dilations):
@@ -116,11 +151,25 @@ def check_residual(
         results.append((y, a))
         wants.append([])
         for row, add in zip(rows, adds):
-            want = F.conv1d(row.double().t()[None], weight.double(),
-                            None if b is None else b.double(), padding=d * (K - 1) // 2, dilation=d)
+            want = F.conv1d(
+                row.double().t()[None],
+                weight.double(),
+                None if b is None else b.double(),
+                padding=d * (K - 1) // 2,
+                dilation=d,
+            )
             wants[-1].append(want[0].t() + (add.double() if residual else 0))
-    stats = launch(arch, "ActivatedSource", dtype, tile, params, len(kernel_sizes), len(lengths),
-                   buffers, check)
+    stats = launch(
+        arch,
+        "ActivatedSource",
+        dtype,
+        tile,
+        params,
+        len(kernel_sizes),
+        len(lengths),
+        buffers,
+        check,
+    )
     for (y, a), want in zip(results, wants):
         if y is not None:
             expect(y, want, firsts, torch.float32)
@@ -130,8 +179,22 @@ def check_residual(
 
 
 def check_upsample(
-    arch, C_in, C_out, K, stride, padding, lengths, *, inputs, dtype=torch.float16, tile=1, scale=1,
-    extra=0, activated=True, bias=True, seed=0,
+    arch,
+    C_in,
+    C_out,
+    K,
+    stride,
+    padding,
+    lengths,
+    *,
+    inputs,
+    dtype=torch.float16,
+    tile=1,
+    scale=1,
+    extra=0,
+    activated=True,
+    bias=True,
+    seed=0,
 ):
     g = torch.Generator().manual_seed(seed)
     starts, ranges, T_in_cap = windows(lengths, scale, extra)
@@ -148,13 +211,26 @@ def check_upsample(
     y = poison((len(lengths), T_out_cap, C_out), torch.float32)
     a = poison((len(lengths), T_out_cap, C_out), dtype) if activated else None
     in_dtype = torch.float32 if inputs else dtype
-    rows = [[torch.randn(n * scale + extra, C_in, generator=g).to(in_dtype) for n in lengths]
-            for _ in range(max(inputs, 1))]
+    rows = [
+        [torch.randn(n * scale + extra, C_in, generator=g).to(in_dtype) for n in lengths]
+        for _ in range(max(inputs, 1))
+    ]
     xs = [place(v, [s * scale for s in starts], T_in_cap) for v in rows]
     params = Params(
-        inputs=inputs, slope_in=0.1, slope_out=0.1, ranges=pointer(r), scale_in=scale,
-        extra_in=extra, scale_out=scale_out, extra_out=extra_out, T_in_cap=T_in_cap,
-        T_out_cap=T_out_cap, C_in=C_in, C_out=C_out, stride=stride, padding=padding,
+        inputs=inputs,
+        slope_in=0.1,
+        slope_out=0.1,
+        ranges=pointer(r),
+        scale_in=scale,
+        extra_in=extra,
+        scale_out=scale_out,
+        extra_out=extra_out,
+        T_in_cap=T_in_cap,
+        T_out_cap=T_out_cap,
+        C_in=C_in,
+        C_out=C_out,
+        stride=stride,
+        padding=padding,
     )
     branch = params.branches[0]
     branch.weight, branch.bias = pointer(packed), pointer(b)
@@ -171,8 +247,13 @@ def check_upsample(
         h = sum(v[i].double() for v in rows) / len(rows)
         if inputs:
             h = F.leaky_relu(h, 0.1).to(dtype).double()
-        want = F.conv_transpose1d(h.t()[None], weight.double(), None if b is None else b.double(),
-                                  stride=stride, padding=padding)
+        want = F.conv_transpose1d(
+            h.t()[None],
+            weight.double(),
+            None if b is None else b.double(),
+            stride=stride,
+            padding=padding,
+        )
         wants.append(want[0].t())
     firsts = [s * scale_out for s in starts]
     # The mean in fp32 may round to the other neighbour in the compute dtype than that in float64.
@@ -182,33 +263,64 @@ def check_upsample(
     return stats
 
 
-def check_head(arch, C_in, C_out, lengths, *, K=7, dtype=torch.float16, x_dtype=torch.float32,
-               cond=True, tile=1, seed=0):
+def check_head(
+    arch,
+    C_in,
+    C_out,
+    lengths,
+    *,
+    K=7,
+    dtype=torch.float16,
+    x_dtype=torch.float32,
+    cond=True,
+    tile=1,
+    seed=0,
+):
     g = torch.Generator().manual_seed(seed)
     starts, ranges, T_cap = windows(lengths, 1, 0)
     r = ranges_tensor(ranges)
+    # The caller's rows in another order, sample 0 of odd windows before the caller's first.
+    last = len(lengths) - 1
+    source = torch.tensor(
+        [[last - i, -s if i % 2 else 2] for i, s in enumerate(starts)], dtype=torch.int32
+    )
     x = poison((len(lengths), C_in, T_cap + 3), x_dtype)[..., :T_cap]
     rows = [torch.randn(C_in, n, generator=g).to(x_dtype) for n in lengths]
-    for i, (row, s) in enumerate(zip(rows, starts)):
-        x[i, :, s : s + row.shape[1]] = row
+    for row, s, (index, time) in zip(rows, starts, source.tolist()):
+        x[index, :, s + time : s + time + row.shape[1]] = row
     weight = (torch.randn(C_out, C_in, K, generator=g) / (C_in * K) ** 0.5).to(dtype)
     b, v = torch.randn(C_out, generator=g), torch.randn(len(lengths), C_out, generator=g)
     packed = pack_fragments(weight.permute(2, 1, 0), dtype)
     a = poison((len(lengths), T_cap, C_out), dtype)
     params = Params(
-        slope_out=0.1, ranges=pointer(r), scale_in=1, scale_out=1, T_in_cap=T_cap, T_out_cap=T_cap,
-        C_in=C_in, C_out=C_out, stride=1, stride_b=x.stride(0), stride_c=x.stride(1),
-        stride_t=x.stride(2), x_dtype=DTYPE_CODES[x_dtype], cond=pointer(v if cond else None),
+        slope_out=0.1,
+        ranges=pointer(r),
+        scale_in=1,
+        scale_out=1,
+        T_in_cap=T_cap,
+        T_out_cap=T_cap,
+        C_in=C_in,
+        C_out=C_out,
+        stride=1,
+        stride_b=x.stride(0),
+        stride_c=x.stride(1),
+        stride_t=x.stride(2),
+        x_dtype=DTYPE_CODES[x_dtype],
+        source=pointer(source),
+        cond=pointer(v if cond else None),
+        cond_stride=C_out,
     )
     branch = params.branches[0]
     branch.x, branch.weight, branch.bias = pointer(x), pointer(packed), pointer(b)
     branch.activated = pointer(a)
     branch.K, branch.dilation, branch.first_tap = K, 1, -(K // 2)
-    launch(arch, "StridedSource", dtype, tile, params, 1, len(lengths), [x, packed, b, v, a, r])
+    launch(
+        arch, "StridedSource", dtype, tile, params, 1, len(lengths), [x, packed, b, v, a, r, source]
+    )
     wants = []
     for i, row in enumerate(rows):
         want = F.conv1d(row.to(dtype).double()[None], weight.double(), b.double(), padding=K // 2)
-        want = want[0].t() + (v[i].double() if cond else 0)
+        want = want[0].t() + (v[last - i].double() if cond else 0)
         wants.append(F.leaky_relu(want, 0.1))
     expect(a, wants, starts, dtype)
 
@@ -219,8 +331,9 @@ def test_branches_of_a_stage(arch):
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-@pytest.mark.parametrize("inputs,C_in,C_out,K,stride,padding",
-                         [(3, 128, 64, 4, 2, 1), (0, 192, 48, 20, 10, 5)])
+@pytest.mark.parametrize(
+    "inputs,C_in,C_out,K,stride,padding", [(3, 128, 64, 4, 2, 1), (0, 192, 48, 20, 10, 5)]
+)
 def test_upsampling(arch, inputs, C_in, C_out, K, stride, padding):
     check_upsample(arch, C_in, C_out, K, stride, padding, [21, 5], inputs=inputs)
 
@@ -243,8 +356,10 @@ def test_edge_lengths_without_asynchronous_copies(T):
     check_residual(75, 64, 64, (1,), (1,), [T], tile=1)
 
 
-@pytest.mark.parametrize("K,stride,padding,extra", [(16, 10, 3, 0), (2, 2, 0, 0), (8, 2, 3, 0),
-                                                    (12, 6, 3, 2), (5, 2, 1, 1), (3, 3, 0, 0)])
+@pytest.mark.parametrize(
+    "K,stride,padding,extra",
+    [(16, 10, 3, 0), (2, 2, 0, 0), (8, 2, 3, 0), (12, 6, 3, 2), (5, 2, 1, 1), (3, 3, 0, 0)],
+)
 @pytest.mark.parametrize("arch", (75, 80))
 def test_upsampling_geometries(arch, K, stride, padding, extra):
     for tile in range(2):
@@ -262,12 +377,23 @@ def test_other_channels(tile, C_in, C_out):
     check_residual(80, C_in, C_out, (3,), (1,), [29, 6], tile=tile, scale=2, extra=1)
 
 
-@pytest.mark.parametrize("residual,stream,activated,bias",
-                         [(False, False, True, True), (True, True, False, True),
-                          (False, True, False, False)])
+@pytest.mark.parametrize(
+    "residual,stream,activated,bias",
+    [(False, False, True, True), (True, True, False, True), (False, True, False, False)],
+)
 def test_epilogues(residual, stream, activated, bias):
-    check_residual(86, 64, 64, (3, 3), (1, 3), [40], residual=residual, stream=stream,
-                   activated=activated, bias=bias)
+    check_residual(
+        86,
+        64,
+        64,
+        (3, 3),
+        (1, 3),
+        [40],
+        residual=residual,
+        stream=stream,
+        activated=activated,
+        bias=bias,
+    )
 
 
 def test_bfloat16():

@@ -56,8 +56,22 @@ def reference(rows, weight, bias, act, snake, filters, end):
 
 
 def check(
-    arch, C, lengths, *, K=7, act="leaky_relu", end="tanh", bias=True, branches=3, threads=256,
-    segment=26, in_dtype=torch.float32, out_dtype=torch.float32, scale=1, extra=0, seed=0,
+    arch,
+    C,
+    lengths,
+    *,
+    K=7,
+    act="leaky_relu",
+    end="tanh",
+    bias=True,
+    branches=3,
+    threads=256,
+    segment=26,
+    in_dtype=torch.float32,
+    out_dtype=torch.float32,
+    scale=1,
+    extra=0,
+    seed=0,
 ):
     g = torch.Generator().manual_seed(seed)
     starts = [b % 3 for b in range(len(lengths))]
@@ -77,10 +91,25 @@ def check(
     out = poison((len(lengths), T_cap), out_dtype)
     r = ranges_tensor(ranges)
     params = Params(
-        weight=pointer(packed), bias=pointer(bias), alpha=pointer(snake[0]),
-        inv_beta=pointer(snake[1]), filters=pointer(filters), out=pointer(out), ranges=pointer(r),
-        out_stride=T_cap, branches=branches, T_cap=T_cap, C=C, K=K, scale=scale, extra=extra,
-        slope=SLOPE, out_dtype=DTYPE_CODES[out_dtype], end=ENDS[end], pitch=pitch, segment=segment,
+        weight=pointer(packed),
+        bias=pointer(bias),
+        alpha=pointer(snake[0]),
+        inv_beta=pointer(snake[1]),
+        filters=pointer(filters),
+        out=pointer(out),
+        ranges=pointer(r),
+        out_stride=T_cap,
+        branches=branches,
+        T_cap=T_cap,
+        C=C,
+        K=K,
+        scale=scale,
+        extra=extra,
+        slope=SLOPE,
+        out_dtype=DTYPE_CODES[out_dtype],
+        end=ENDS[end],
+        pitch=pitch,
+        segment=segment,
     )
     for j in range(3):
         params.x[j] = pointer(xs[j if j < branches else 0])
@@ -90,8 +119,13 @@ def check(
     buffers = [*xs, packed, out, r, filters, *snake, *([bias] if bias is not None else [])]
     name = f"tail_kernel<{C_NAMES[in_dtype]}, {'true' if is_snake else 'false'}>"
     result = kernels("tail_launch.cu", arch).launch(
-        name, (-(-T_cap // threads), 1, len(lengths)), threads, [params, act == "leaky_relu"],
-        buffers=buffers, shared=shared, seed=1,
+        name,
+        (-(-T_cap // threads), 1, len(lengths)),
+        threads,
+        [params, act == "leaky_relu"],
+        buffers=buffers,
+        shared=shared,
+        seed=1,
     )
     tolerance = {torch.float32: 3e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}[out_dtype]
     for b, start in enumerate(starts):
@@ -116,11 +150,25 @@ def test_edge_lengths(T, act):
     check(80, 24, [T, 1, T + 1], act=act, threads=64, segment=10)
 
 
-@pytest.mark.parametrize("C,K,branches", [(16, 7, 1), (24, 7, 2), (18, 5, 3), (7, 3, 3), (32, 9, 3)])
+@pytest.mark.parametrize(
+    "C,K,branches", [(16, 7, 1), (24, 7, 2), (18, 5, 3), (7, 3, 3), (32, 9, 3)]
+)
 @pytest.mark.parametrize("act", ["leaky_relu", "snake", "none"])
 def test_other_shapes(C, K, branches, act):
-    check(75, C, [50, 23], K=K, branches=branches, act=act, bias=False, end="none", threads=64,
-          scale=2, extra=1, segment=17)
+    check(
+        75,
+        C,
+        [50, 23],
+        K=K,
+        branches=branches,
+        act=act,
+        bias=False,
+        end="none",
+        threads=64,
+        scale=2,
+        extra=1,
+        segment=17,
+    )
 
 
 @pytest.mark.parametrize("in_dtype", [torch.float16, torch.bfloat16])
@@ -131,8 +179,10 @@ def test_compute_dtype_input(in_dtype):
 
 def test_bits_do_not_depend_on_tiles():
     for act in ("leaky_relu", "snake"):
-        outputs = [check(80, 24, [301], act=act, threads=t, segment=s)[0]
-                   for t, s in ((64, 10), (128, 18), (192, 26))]
+        outputs = [
+            check(80, 24, [301], act=act, threads=t, segment=s)[0]
+            for t, s in ((64, 10), (128, 18), (192, 26))
+        ]
         for other in outputs[1:]:
             assert torch.equal(outputs[0].nan_to_num(), other.nan_to_num())
 

@@ -1,17 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Sequence
 
 import torch
 
 from ..support import Support, Target, compute_support, expect_buffers, expect_shape
 from ..tile import next_power_of_2
-from .desc import TAPS, AliasFreeDesc
+from .desc import TAPS, AliasFreeDesc, pack_filters
 from .triton_kernel import alias_free_kernel
 
 NAME = "alias_free"
 UNROLL = 4
+
+pack = pack_filters
 
 
 @dataclass(frozen=True)

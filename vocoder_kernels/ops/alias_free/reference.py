@@ -7,6 +7,18 @@ from ..reference import on_valid_rows
 from .desc import TAPS, AliasFreeDesc
 
 
+def activate(
+    x: torch.Tensor, alpha: torch.Tensor, inv_beta: torch.Tensor, filters: torch.Tensor
+) -> torch.Tensor:
+    """``[1, C, T]``, all of it valid."""
+    C = x.shape[1]
+    up, down = filters[:TAPS].expand(C, 1, -1), filters[TAPS:].expand(C, 1, -1)
+    z = F.pad(x, (5, 5), mode="replicate")
+    z = F.conv_transpose1d(z, up, stride=2, groups=C)[..., 15:-15]
+    z = z + torch.sin(alpha[:, None] * z).square() * inv_beta[:, None]
+    return F.conv1d(F.pad(z, (5, 6), mode="replicate"), down, stride=2, groups=C)
+
+
 def reference(
     desc: AliasFreeDesc,
     x: torch.Tensor,
@@ -16,13 +28,8 @@ def reference(
     ranges: torch.Tensor,
 ) -> torch.Tensor:
     """One tensor's activation in x's dtype, ``filters`` as packed."""
-    up = filters[:TAPS].expand(desc.C, 1, -1)
-    down = filters[TAPS:].expand(desc.C, 1, -1)
 
-    def activate(row: torch.Tensor) -> torch.Tensor:
-        z = F.pad(row, (5, 5), mode="replicate")
-        z = F.conv_transpose1d(z, up, stride=2, groups=desc.C)[..., 15:-15]
-        z = z + torch.sin(alpha[:, None] * z).square() * inv_beta[:, None]
-        return F.conv1d(F.pad(z, (5, 6), mode="replicate"), down, stride=2, groups=desc.C)
+    def activation(row: torch.Tensor) -> torch.Tensor:
+        return activate(row, alpha, inv_beta, filters)
 
-    return on_valid_rows(activate, x, ranges, desc.scale, desc.extra)
+    return on_valid_rows(activation, x, ranges, desc.scale, desc.extra)

@@ -6,8 +6,10 @@ import torch
 
 from ..support import Support, Target, compute_support, expect_buffers, expect_shape, slope_support
 from ..tile import TileConfig, choose_tile
-from .desc import HeadDesc
+from .desc import HeadDesc, pack
 from .triton_kernel import head_kernel
+
+__all__ = ["NAME", "can_run", "choose_config", "launch", "pack"]
 
 NAME = "head"
 

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
-from typing import Optional, Sequence
+from collections.abc import Sequence
+from typing import Optional
 
 import torch
 
 from ..support import Support, Target, compute_support, expect_buffers, expect_shape, slope_support
 from ..tile import TileConfig, choose_tile
-from .desc import ResidualConvDesc
+from .desc import ResidualConvDesc, pack
 from .triton_kernel import residual_conv_kernel
+
+__all__ = ["NAME", "can_run", "choose_config", "launch", "pack"]
 
 NAME = "residual_conv"
 

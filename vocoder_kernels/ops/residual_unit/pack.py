@@ -14,8 +14,9 @@ def pack_weight(weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     Step ``s`` multiplies groups ``2s`` and ``2s + 1`` of ``K * C / 8`` (tap-major); a last half
     without a group has zero weights, and one spare step of zeros follows, which the kernel
     requests but never uses. Within a step, output channels come in pairs of groups, 16 bytes per
-    lane: ``{group n: k 0-7, k 8-15}, {group n + 1: k 0-7, k 8-15}``, lane ``4 g + q`` holding output
-    channel ``g`` and input channels ``2 q, 2 q + 1``; an odd last group takes 8 bytes per lane.
+    lane: ``{group n: k 0-7, k 8-15}, {group n + 1: k 0-7, k 8-15}``, lane ``4 g + q`` holding
+    output channel ``g`` and input channels ``2 q, 2 q + 1``; an odd last group takes 8 bytes per
+    lane.
     """
     C_out, C_in, K = weight.shape
     if C_out != C_in or C_in % GROUP:
@@ -35,3 +36,8 @@ def pack_weight(weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     pairs = pairs.permute(0, 1, 3, 4, 2, 5, 6).reshape(steps, -1)
     rest = fragments[:, even:].reshape(steps, -1)
     return torch.cat([pairs, rest], dim=1).reshape(-1).contiguous()
+
+
+def packed_size(C: int, K: int) -> int:
+    """Elements of `pack_weight`."""
+    return ((K * (C // GROUP) + 1) // 2 + 1) * 2 * GROUP * C

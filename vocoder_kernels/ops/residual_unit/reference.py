@@ -1,49 +1,43 @@
-"""The residual unit in plain PyTorch, any float dtype: what the kernel must equal."""
-
 from __future__ import annotations
 
-from typing import Optional, Sequence, Tuple
+from collections.abc import Sequence
+from functools import partial
 
 import torch
-import torch.nn.functional as F
+from torch.nn import functional as F
 
-Snake = Tuple[torch.Tensor, torch.Tensor]
-"""alpha and inv_beta, each ``[C]``."""
-
-
-def alias_free_snake(
-    x: torch.Tensor, snake: Snake, filter_up: torch.Tensor, filter_down: torch.Tensor
-) -> torch.Tensor:
-    """``[B, C, T]``: 2x up, ``u + sin(alpha u)^2 inv_beta``, 2x down, edges replicated."""
-    C = x.shape[1]
-    alpha, inv_beta = (p.to(x.dtype).view(1, C, 1) for p in snake)
-    up = filter_up.to(x.dtype).view(1, 1, -1).expand(C, 1, -1)
-    down = filter_down.to(x.dtype).view(1, 1, -1).expand(C, 1, -1)
-    u = 2 * F.conv_transpose1d(F.pad(x, (5, 5), mode="replicate"), up, stride=2, groups=C)
-    u = u[..., 15:-15]
-    a = u + torch.sin(alpha * u) ** 2 * inv_beta
-    return F.conv1d(F.pad(a, (5, 6), mode="replicate"), down, stride=2, groups=C)
+from ..alias_free.reference import activate
+from ..reference import on_valid_rows
+from .desc import ResidualUnitDesc
 
 
-def residual_unit_reference(
-    x: torch.Tensor,
-    weights: Sequence[torch.Tensor],
-    biases: Sequence[torch.Tensor],
-    dilation: int,
-    slope: float = 0.0,
-    snakes: Optional[Sequence[Snake]] = None,
-    filters: Optional[Tuple[torch.Tensor, torch.Tensor]] = None,
-) -> torch.Tensor:
-    """One utterance, channels-last ``[T, C]``; one or two weights ``[C, C, K]``."""
-    y = x.t().unsqueeze(0)
-    for i, (weight, bias) in enumerate(zip(weights, biases)):
-        if snakes is None:
-            y = F.leaky_relu(y, slope)
-        else:
-            if filters is None:
-                raise ValueError("residual_unit: snakes need filters=(up, down), got none")
-            y = alias_free_snake(y, snakes[i], *filters)
-        d = dilation if i == 0 else 1
-        halo = d * (weight.shape[2] - 1) // 2
-        y = F.conv1d(y, weight.to(x.dtype), bias.to(x.dtype), padding=halo, dilation=d)
-    return x + y[0].t()
+def reference(
+    desc: ResidualUnitDesc,
+    inputs: Sequence[torch.Tensor],
+    weights: Sequence[Sequence[torch.Tensor]],
+    bias: torch.Tensor,
+    ranges: torch.Tensor,
+    alpha: torch.Tensor | None = None,
+    inv_beta: torch.Tensor | None = None,
+    filters: torch.Tensor | None = None,
+) -> list[torch.Tensor]:
+    """Every branch's stream in the inputs' dtype, NaN outside the valid samples. ``weights[j][i]``
+    is PyTorch's ``[C, C, K_j]`` of branch j's convolution i, the rest as in `cuda_launch.launch`,
+    the filters as one tensor ``[24]``."""
+
+    def unit(j: int, row: torch.Tensor) -> torch.Tensor:
+        y = row
+        for i in range(desc.convs):
+            if alpha is None or inv_beta is None or filters is None:
+                y = F.leaky_relu(y, desc.slope)
+            else:
+                y = activate(y, alpha[i, j], inv_beta[i, j], filters)
+            dilation = desc.dilation[j] if i == 0 else 1
+            padding = dilation * (desc.K[j] - 1) // 2
+            y = F.conv1d(y, weights[j][i], bias[i, j], padding=padding, dilation=dilation)
+        return row + y
+
+    return [
+        on_valid_rows(partial(unit, j), x, ranges, desc.scale, desc.extra)
+        for j, x in enumerate(inputs)
+    ]

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .desc import TailDesc, pack
+from .desc import SnakeWeights, TailDesc, pack
 
-__all__ = ["TailDesc", "pack"]
+__all__ = ["SnakeWeights", "TailDesc", "pack"]

@@ -1,15 +1,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
 
+class SnakeWeights(NamedTuple):
+    """``alpha`` and ``inv_beta``: ``[C_in]`` fp32; ``filters``: by `alias_free.pack_filters`."""
+
+    alpha: torch.Tensor
+    inv_beta: torch.Tensor
+    filters: torch.Tensor
+
+
 @dataclass(frozen=True)
 class TailDesc:
-    """``end(conv(leaky(mean of inputs, slope)) + bias)`` to one channel.
+    """``end(conv(activation(mean of inputs)) + bias)`` to one channel.
 
-    ``inputs`` tensors of ``dtype_in``; a slope of 1.0 is no activation; ``end`` is "tanh" or "clamp".
+    ``inputs`` tensors of ``dtype_in``; the activation is LeakyReLU (a slope of 1.0 is none) or,
+    with ``snake``, the anti-aliased snake; ``end`` is "tanh" or "clamp".
     """
 
     C_in: int
@@ -21,6 +31,7 @@ class TailDesc:
     end: str = "tanh"
     scale: int = 1
     extra: int = 0
+    snake: bool = False
 
     @property
     def halo(self) -> int:

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional, Sequence
+from typing import Optional
 
 import torch
 
 from ..support import Support, Target, expect_buffers, expect_shape, slope_support
 from ..tile import next_power_of_2
-from .desc import TailDesc
+from .desc import TailDesc, pack
 from .triton_kernel import tail_kernel
+
+__all__ = ["NAME", "TailConfig", "can_run", "choose_config", "launch", "pack"]
 
 NAME = "tail"
 
@@ -27,6 +30,8 @@ def can_run(desc: TailDesc, target: Target) -> Support:
         return Support(False, f"{NAME}: end: expected tanh or clamp, got {desc.end!r}")
     if desc.K % 2 == 0:
         return Support(False, f"{NAME}: no symmetric padding keeps the length of {desc}")
+    if desc.snake:
+        return Support(False, f"{NAME}: the Triton kernel has no snake; run alias_free before it")
     return slope_support(NAME, desc.slope)
 
 

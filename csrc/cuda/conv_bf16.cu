@@ -1,4 +1,4 @@
-#include "conv_launch.cuh"
+#include "conv_entry.cuh"
 
 namespace vk {
 namespace cuda {

@@ -1,0 +1,11 @@
+#include "residual_unit_entry.cuh"
+
+namespace vk {
+namespace cuda {
+
+UnitKernel unit_leaky_fp16(int C, int index) {
+    return find_unit_kernel<__half, false, 16, 24, 32, 48, 64, 96>(C, index);
+}
+
+}  // namespace cuda
+}  // namespace vk
