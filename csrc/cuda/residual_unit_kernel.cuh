@@ -217,8 +217,9 @@ struct ResidualUnit {
         }
     }
 
-    // LeakyReLU of x, `n_rows` rows from row -halo, zeros outside the valid range. Loads are never
-    // conditional, so that the compiler can put several in flight.
+    // LeakyReLU of x, `n_rows` rows (a multiple of 8) from row -halo, zeros outside the valid range.
+    // Loads are never conditional, so that the compiler can put several in flight; eight threads
+    // store one group of eight rows, which meets no bank conflicts at any odd pitch.
     __device__ static void fill_leaky(const UnitParams& p, const UnitWork& tile, char* shared,
                                       int halo) {
         const int first = tile.valid_begin, last = tile.valid_end - 1;
@@ -226,7 +227,7 @@ struct ResidualUnit {
         const int chunks = p.n_rows * kGroups;
 #pragma unroll 4
         for (int i = threadIdx.x; i < chunks; i += kThreads) {
-            const int row = i / kGroups, group = i % kGroups, t = row - halo;
+            const int row = i / (8 * kGroups) * 8 + i % 8, group = i / 8 % kGroups, t = row - halo;
             const float4* source =
                 reinterpret_cast<const float4*>(x + min(max(t, first), last) * C);
             float4 a = __ldg(source + 2 * group), b = __ldg(source + 2 * group + 1);
@@ -248,6 +249,14 @@ struct ResidualUnit {
     static constexpr int kSegments = kThreads / C;
     static_assert(!kSnake || kSegments > 0, "fewer threads than channels");
 
+    // Two segments of fewer than 32 channels share a warp. At kPitch their rows then lie 8 * blocks
+    // banks apart: in the order of the segments for 2 or 3 blocks modulo 4, in the reverse order
+    // for 1, they meet no bank conflicts.
+    __device__ __forceinline__ static int segment_of(unsigned thread, int blocks) {
+        const int segment = thread / C;
+        return C < 32 && blocks % 4 == 1 ? kSegments - 1 - segment : segment;
+    }
+
     __device__ __forceinline__ static T* step_row(T* column, int rows) {
         return column + rows * (kPitch / sizeof(T));
     }
@@ -255,10 +264,10 @@ struct ResidualUnit {
     // Anti-aliased snake of x, as fill_leaky.
     __device__ static void fill_snake(const UnitParams& p, const UnitWork& tile, char* shared,
                                       int halo) {
-        const int channel = threadIdx.x % C, segment = threadIdx.x / C;
-        if (segment >= kSegments) return;
+        if (threadIdx.x >= kSegments * C) return;
         const int blocks = p.n_rows / (kSegments * kAliasFreeUnroll);
-        const int length = blocks * kAliasFreeUnroll, row = segment * length;
+        const int length = blocks * kAliasFreeUnroll;
+        const int channel = threadIdx.x % C, row = segment_of(threadIdx.x, blocks) * length;
         const SnakeParams snake = {__ldg(tile.branch.alpha[0] + channel),
                                    __ldg(tile.branch.inv_beta[0] + channel)};
         const ValidRows valid = {tile.valid_begin - (row - halo), tile.valid_end - (row - halo)};
@@ -312,7 +321,7 @@ struct ResidualUnit {
         constexpr int kLength = kBlocks * kAliasFreeUnroll;
         const unsigned thread = thread_index();
         const bool active = thread < kSegments * C;
-        const int channel = thread % C, row = active ? thread / C * kLength : 0;
+        const int channel = thread % C, row = active ? segment_of(thread, kBlocks) * kLength : 0;
         const ValidRows valid = {tile.valid_begin - row, tile.valid_end - row};
         T* const column = element(shared, row, channel);
         const SnakeParams snake = {__ldg(tile.branch.alpha[1] + channel),

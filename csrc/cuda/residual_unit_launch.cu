@@ -50,9 +50,11 @@ int unit_tile_rows(const UnitTile& tile, bool snake, int n_convs, int K) {
 int unit_shared_rows(const UnitTile& tile, int C, bool snake, int n_convs, int K, int dilation) {
     const int second = n_convs == 2 ? K - 1 + (snake ? kAliasFreeHalo : 0) : 0;
     const int rows = tile.rows() + std::max(dilation * (K - 1), second);
-    if (!snake) return rows;
+    if (!snake) return (rows + 7) / 8 * 8;
     const int block = kAliasFreeUnroll * (tile.threads() / C);  // all segments of equal length
-    return (rows + block - 1) / block * block;
+    int blocks = (rows + block - 1) / block;
+    if (C < 32 && blocks % 4 == 0) ++blocks;  // see ResidualUnit::segment_of
+    return blocks * block;
 }
 
 int unit_shared_bytes(int C, int rows) { return rows * unit_pitch_bytes(C); }

@@ -60,9 +60,10 @@ class Kernel:
         second = self.act_halo + K - 1 if n_convs == 2 else 0
         rows = self.rows + max(dilation * (K - 1), second)
         if not self.snake:
-            return rows
+            return -(-rows // 8) * 8
         block = 6 * (self.threads // self.C)
-        return -(-rows // block) * block
+        blocks = -(-rows // block)
+        return (blocks + (self.C < 32 and blocks % 4 == 0)) * block
 
     def shared_bytes(self, rows: int) -> int:
         return rows * ((self.C // 8) | 1) * 16

@@ -149,6 +149,8 @@ def test_shared_memory_and_products(C, snake):
     kernel, K, T = variants(C, snake)[0], 7, 500
     _, stats = check(80, C, snake, (K,), (1,), [T])
     assert stats["ldmatrix"]["wavefronts"] == stats["ldmatrix"]["ideal_wavefronts"]
+    for kind in ("shared_load", "shared_store"):
+        assert stats[kind]["wavefronts"] <= 1.05 * stats[kind]["ideal_wavefronts"], kind
     assert stats["local_load"]["useful_bytes"] == stats["local_store"]["useful_bytes"] == 0
     # Whole tiles of rows; with an odd number of channel groups the last half step is zeros.
     steps = -(-K * (C // 8) // 2)
