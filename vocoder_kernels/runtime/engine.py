@@ -56,9 +56,7 @@ class Engine:
         """Raise a sentence for an input that the vocoder cannot take."""
         channels = self.vocoder.head.C_in
         if x.dim() != 3 or x.shape[1] != channels:
-            raise ValueError(
-                f"vocoder input: expected [B, {channels}, T], got {list(x.shape)}"
-            )
+            raise ValueError(f"vocoder input: expected [B, {channels}, T], got {list(x.shape)}")
         _check_tensor("vocoder input", x, self.dtype, self.device)
         if g is None:
             return

@@ -36,7 +36,9 @@ class Placement:
 
     def overlaps(self, other: Placement) -> bool:
         in_time = self.first <= other.last and other.first <= self.last
-        in_space = self.offset < other.offset + other.size and other.offset < self.offset + self.size
+        in_space = (
+            self.offset < other.offset + other.size and other.offset < self.offset + self.size
+        )
         return in_time and in_space
 
 

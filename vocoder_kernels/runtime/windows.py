@@ -20,18 +20,23 @@ class Window:
 
 
 def plan_windows(frames: int, chunk_frames: int, halo: int) -> tuple[Window, ...]:
-    """Cut ``frames`` into windows of nearly equal length that keep at most ``chunk_frames`` each.
+    """Cut ``frames`` into windows that keep ``chunk_frames`` each, the last one the rest.
 
-    Depends on nothing else, so a row is cut alike alone and in any batch.
+    Depends on nothing else, so a row is cut alike alone and in any batch. All but the last are of
+    one size, so that what they need is allocated once, however long the utterance.
     """
     if frames < 1 or chunk_frames < 1 or halo < 0:
         raise ValueError(
             "plan_windows: expected frames and chunk_frames of at least 1 and halo of at least 0, "
             f"got {frames}, {chunk_frames}, {halo}"
         )
-    count = -(-frames // chunk_frames)
-    cuts = [frames * i // count for i in range(count + 1)]
+    starts = range(0, frames, chunk_frames)
     return tuple(
-        Window(max(0, start - halo), min(frames, end + halo), start, end)
-        for start, end in zip(cuts, cuts[1:])
+        Window(
+            max(0, start - halo),
+            min(frames, start + chunk_frames + halo),
+            start,
+            min(frames, start + chunk_frames),
+        )
+        for start in starts
     )
