@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 import torch
 
@@ -86,7 +86,7 @@ RECIPES: dict[type, Callable[[Any, int, int, Target], None]] = {
 }
 
 
-def layers(dtype: torch.dtype, precision: Optional[str] = None) -> dict[str, Any]:
+def layers(dtype: torch.dtype, precision: str | None = None) -> dict[str, Any]:
     """Descriptions of every kind of wide layer in v4 and v3, and of the narrow ones that Triton runs
     where there are no CUDA C++ kernels."""
     p = {"precision": precision} if precision else {}
@@ -96,8 +96,12 @@ def layers(dtype: torch.dtype, precision: Optional[str] = None) -> dict[str, Any
         "v4 head": HeadDesc(100, 512, 7, dtype, slope=0.1, **p),
         "v2 head": HeadDesc(192, 512, 7, dtype, cond=True, slope=0.1, **p),
         "v4 up 0": UpsampleDesc(512, 256, 20, 10, 5, dtype, activated=True, slope_out=0.1, **p),
-        "v4 up 1": UpsampleDesc(256, 128, 12, 6, 3, dtype, 3, 0.1, 0.1, activated=True, scale=10, **p),
-        "v4 up 3": UpsampleDesc(64, 32, 4, 2, 1, dtype, 3, 0.1, 0.1, activated=True, scale=120, **p),
+        "v4 up 1": UpsampleDesc(
+            256, 128, 12, 6, 3, dtype, 3, 0.1, 0.1, activated=True, scale=10, **p
+        ),
+        "v4 up 3": UpsampleDesc(
+            64, 32, 4, 2, 1, dtype, 3, 0.1, 0.1, activated=True, scale=120, **p
+        ),
         "v3 up 1": UpsampleDesc(768, 384, 8, 4, 2, dtype, 3, scale=4, **p),
         "v3 up 5": UpsampleDesc(48, 24, 4, 2, 1, dtype, 3, scale=128, **p),
         "v4 C256 first": ResidualConvDesc(256, 256, K, first, dtype, scale=10, **act, **p),

@@ -1,5 +1,5 @@
-"""Tests marked ``interpreter`` run in one child process with TRITON_INTERPRET=1, since Triton decides
-at import whether its kernels are compiled or interpreted; here each reports its outcome there."""
+"""Tests marked ``interpreter`` run in one child process with TRITON_INTERPRET=1: Triton decides at
+import whether its kernels are compiled or interpreted; here each reports its outcome there."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ def _run_child(session: pytest.Session, folder: Path) -> dict:
     root = session.config.rootpath
     child = subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True)
     if not report.exists():
-        pytest.fail(f"the interpreter's pytest failed:\n{child.stdout}\n{child.stderr}", pytrace=False)
+        pytest.fail(
+            f"the interpreter's pytest failed:\n{child.stdout}\n{child.stderr}", pytrace=False
+        )
     outcomes = {}
     for case in ElementTree.parse(report).iter("testcase"):
         problem = next((x for x in case if x.tag in ("failure", "error", "skipped")), None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Optional
+from typing import Callable
 
 import torch
 
@@ -13,8 +13,8 @@ def on_valid_rows(
     ranges: torch.Tensor,
     scale: int,
     extra: int,
-    T_cap_out: Optional[int] = None,
-    scale_out: Optional[int] = None,
+    T_cap_out: int | None = None,
+    scale_out: int | None = None,
 ) -> torch.Tensor:
     """``operation`` takes and returns ``[1, C, T]``. The result is NaN outside the valid samples,
     which begin at ``start * scale_out``; capacity and scale are the input's if not given."""

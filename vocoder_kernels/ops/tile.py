@@ -54,9 +54,9 @@ def choose_tile(
     BK = 64 if depth >= 64 or depth % 16 else 32
     if target.backend == "hip" or target.arch < 80:
         return TileConfig(64, column_tile(columns, 64), 32, 4, 2)
-    ladder = ((128, 128, 32), (64, 128, BK), (64, 64, BK), (32, 64, BK))
+    ladder = [(128, 128, 32), (64, 128, BK), (64, 64, BK), (32, 64, BK)]
     if target.arch >= 90:
-        ladder = ladder[:3]
+        ladder.pop()
     for BT, BN, bk in ladder:
         tile = TileConfig(BT, column_tile(columns, BN), bk, 4, 3)
         if tile.ctas(rows, columns) >= target.multiprocessors:
@@ -64,12 +64,11 @@ def choose_tile(
     return tile
 
 
-def _fp32_tile(
-    rows: int, columns: int, depth: int, precision: str, target: Target
-) -> TileConfig:
+def _fp32_tile(rows: int, columns: int, depth: int, precision: str, target: Target) -> TileConfig:
     stages = 3 if target.backend == "cuda" and target.arch >= 80 else 2
     for BT, BN in ((128, 128), (64, 64)) if precision == "tf32" else ((64, 64), (32, 64)):
-        tile = TileConfig(BT, column_tile(columns, BN), 32 if precision == "tf32" else 16, 4, stages)
+        BK = 32 if precision == "tf32" else 16
+        tile = TileConfig(BT, column_tile(columns, BN), BK, 4, stages)
         if tile.ctas(rows, columns) >= target.multiprocessors:
             return tile
     return tile

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Optional
-
 import torch
 
 from ..support import Support, Target, compute_support, expect_buffers, expect_shape, slope_support
@@ -29,16 +27,16 @@ def launch(
     config: TileConfig,
     x: torch.Tensor,
     weight: torch.Tensor,
-    bias: Optional[torch.Tensor],
-    cond: Optional[torch.Tensor],
+    bias: torch.Tensor | None,
+    cond: torch.Tensor | None,
     source: torch.Tensor,
     ranges: torch.Tensor,
     out: torch.Tensor,
 ) -> None:
-    """``x``: the caller's ``[rows, C_in, T]``, any floating dtype and strides; ``weight`` as packed;
-    ``bias: [C_out]`` and ``cond: [rows, C_out]`` (rows of any stride, 0 too) fp32; ``source: int32
-    [B, 2]``: the caller's row and its time index of buffer sample 0, which may lie outside the
-    caller's tensor as long as the valid samples do not; ``out: [B, T_cap, C_out]``."""
+    """``x``: the caller's ``[rows, C_in, T]``, any floating dtype and strides; ``weight`` as
+    packed; ``bias: [C_out]`` and ``cond: [rows, C_out]`` (rows of any stride, 0 too) fp32;
+    ``source: int32 [B, 2]``: the caller's row and its time index of buffer sample 0, which may lie
+    outside the caller's tensor as long as the valid samples do not; ``out: [B, T_cap, C_out]``."""
     expect_buffers(NAME, "out", [out], 1, desc.C_out)
     expect_shape(NAME, "weight", weight, (desc.K, desc.C_in, desc.C_out), desc.dtype)
     B, T_cap, _ = out.shape

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Optional
-
 import torch
 from torch.nn import functional as F
 
@@ -12,8 +10,8 @@ def reference(
     desc: HeadDesc,
     x: torch.Tensor,
     weight: torch.Tensor,
-    bias: Optional[torch.Tensor],
-    cond: Optional[torch.Tensor],
+    bias: torch.Tensor | None,
+    cond: torch.Tensor | None,
     source: torch.Tensor,
     ranges: torch.Tensor,
     T_cap: int,

@@ -14,8 +14,9 @@ def head_kernel(
     HAS_BIAS: tl.constexpr, HAS_COND: tl.constexpr, PRECISION: tl.constexpr,
     BT: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
-    """out[b, t, o] = leaky(bias[o] + cond[r, o] + sum over k, c of x[r, c, u + t + k d - halo] w[k, c, o])
-    where (r, u) = source[b]: the caller's row and its time index of buffer sample 0.
+    """out[b, t, o] = leaky(bias[o] + cond[r, o]
+    + sum over k, c of x[r, c, u + t + k d - halo] w[k, c, o]), where (r, u) = source[b]:
+    the caller's row and its time index of buffer sample 0.
 
     x: the caller's [rows, C_IN, T] in any dtype and strides; weight: [K, C_IN, C_OUT]; bias:
     [C_OUT], cond: [rows, C_OUT] fp32; out: [B, T_cap, C_OUT]. Accumulator fp32, (k, c) ascending in

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Sequence
 
 import torch
 
@@ -41,5 +41,5 @@ class ResidualConvDesc:
 
 
 def pack(weights: Sequence[torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
-    """Branches' ``[C_out, C_in, K_j]`` to one ``[sum of K_j, C_in, C_out]`` in the compute dtype."""
+    """Branches' ``[C_out, C_in, K_j]`` to one ``[sum of K_j, C_in, C_out]`` in ``dtype``."""
     return torch.cat([w.permute(2, 1, 0) for w in weights]).to(dtype).contiguous()

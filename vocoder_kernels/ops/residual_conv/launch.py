@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Optional
 
 import torch
 
@@ -35,11 +34,11 @@ def launch(
     config: TileConfig,
     inputs: Sequence[torch.Tensor],
     weight: torch.Tensor,
-    bias: Optional[torch.Tensor],
-    residuals: Optional[Sequence[torch.Tensor]],
+    bias: torch.Tensor | None,
+    residuals: Sequence[torch.Tensor] | None,
     ranges: torch.Tensor,
-    streams: Optional[Sequence[torch.Tensor]] = None,
-    activated: Optional[Sequence[torch.Tensor]] = None,
+    streams: Sequence[torch.Tensor] | None = None,
+    activated: Sequence[torch.Tensor] | None = None,
 ) -> None:
     """One tensor per branch in every sequence; the same tensor may serve several branches as input
     or residual. ``weight`` as packed, ``bias: [branches, C_out]`` fp32."""

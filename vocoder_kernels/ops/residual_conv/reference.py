@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Optional, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch.nn import functional as F
@@ -13,8 +13,8 @@ def reference(
     desc: ResidualConvDesc,
     inputs: Sequence[torch.Tensor],
     weights: Sequence[torch.Tensor],
-    bias: Optional[torch.Tensor],
-    residuals: Optional[Sequence[torch.Tensor]],
+    bias: torch.Tensor | None,
+    residuals: Sequence[torch.Tensor] | None,
     ranges: torch.Tensor,
 ) -> list[torch.Tensor]:
     """``y`` of every branch before the activation, in the inputs' dtype. ``weights`` are PyTorch's

@@ -20,10 +20,10 @@ def residual_conv_kernel(
     inputs: x_j [B, T_cap, C_IN] compute dtype; weight: [sum of K_j, C_IN, C_OUT] compute dtype;
     bias: [BRANCHES, C_OUT] fp32; residuals, streams: [B, T_cap, C_OUT] fp32; activated: the same in
     the compute dtype, leaky(y). Accumulator fp32, (tap, channel) ascending in steps of 16 whatever
-    the tile. Grid: branch, row, tile in time, tile in channels, the last fastest: neighbours share x.
-    Channels that BK does not divide are flattened with the taps, so narrow ones waste no products.
-    FLOPs 2 T K C_IN C_OUT, bytes about T (C_IN + C_OUT) per column tile from L2: bound by the
-    matrix units when wide, by latency on short windows.
+    the tile. Grid: branch, row, tile in time, tile in channels, the last fastest: neighbours share
+    x. Channels that BK does not divide are flattened with the taps, so narrow ones waste no
+    products. FLOPs 2 T K C_IN C_OUT, bytes about T (C_IN + C_OUT) per column tile from L2: bound
+    by the matrix units when wide, by latency on short windows.
     """
     TILES_N: tl.constexpr = (C_OUT + BN - 1) // BN
     pid = tl.program_id(0)
@@ -42,9 +42,9 @@ def residual_conv_kernel(
         first_tap += tl.where(branch > j, taps[j], 0)
     halo = dilation * (K - 1) // 2
 
-    row = (b.to(tl.int64) * T_cap + t0)
+    row = b.to(tl.int64) * T_cap + t0
     x = choose(inputs, branch, BRANCHES) + (row - halo) * C_IN
-    w = weight + first_tap.to(tl.int64) * (C_IN * C_OUT)
+    w = weight + tl.cast(first_tap, tl.int64) * (C_IN * C_OUT)
     t = tl.arange(0, BT)
     o = n0 + tl.arange(0, BN)
     k = tl.arange(0, BK)
@@ -58,7 +58,8 @@ def residual_conv_kernel(
             at = (t + shift)[:, None] * C_IN + c[None, :]
             a = tl.load(x + at, mask=rows[:, None], other=0.0)
             at = (i * BK + k)[:, None] * C_OUT + o[None, :]
-            acc = tl.dot(a, tl.load(w + at, mask=o[None, :] < C_OUT, other=0.0), acc, input_precision=PRECISION)
+            v = tl.load(w + at, mask=o[None, :] < C_OUT, other=0.0)
+            acc = tl.dot(a, v, acc, input_precision=PRECISION)
     else:
         for k0 in range(0, K * C_IN, BK):
             kc = k0 + k
@@ -68,7 +69,8 @@ def residual_conv_kernel(
             a = tl.load(x + at, mask=rows & (kc < K * C_IN)[None, :], other=0.0)
             at = kc[:, None] * C_OUT + o[None, :]
             inside = (kc < K * C_IN)[:, None] & (o < C_OUT)[None, :]
-            acc = tl.dot(a, tl.load(w + at, mask=inside, other=0.0), acc, input_precision=PRECISION)
+            v = tl.load(w + at, mask=inside, other=0.0)
+            acc = tl.dot(a, v, acc, input_precision=PRECISION)
 
     if HAS_BIAS:
         acc += tl.load(bias + branch * C_OUT + o, mask=o < C_OUT, other=0.0)[None, :]
@@ -76,7 +78,8 @@ def residual_conv_kernel(
     inside = valid[:, None] & (o < C_OUT)[None, :]
     at = t[:, None] * C_OUT + o[None, :]
     if RESIDUAL:
-        acc += tl.load(choose(residuals, branch, BRANCHES) + row * C_OUT + at, mask=inside, other=0.0)
+        residual = choose(residuals, branch, BRANCHES) + row * C_OUT
+        acc += tl.load(residual + at, mask=inside, other=0.0)
     if STREAM:
         tl.store(choose(streams, branch, BRANCHES) + row * C_OUT + at, acc, mask=inside)
     if ACTIVATED:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional
 
 import torch
 
@@ -18,8 +17,8 @@ NAME = "tail"
 
 @dataclass(frozen=True)
 class TailConfig:
-    """``BT`` samples per CTA. It may change the order of summation over channels, so `choose_config`
-    gives one value per description."""
+    """``BT`` samples per CTA. It may change the order of summation over channels, so
+    `choose_config` gives one value per description."""
 
     BT: int
     num_warps: int = 4
@@ -45,12 +44,12 @@ def launch(
     config: TailConfig,
     inputs: Sequence[torch.Tensor],
     weight: torch.Tensor,
-    bias: Optional[torch.Tensor],
+    bias: torch.Tensor | None,
     ranges: torch.Tensor,
     out: torch.Tensor,
 ) -> None:
-    """``weight`` as packed, ``bias: [1]`` fp32; ``out: [B, >= T_cap]`` in any floating dtype, samples
-    dense, rows of any stride."""
+    """``weight`` as packed, ``bias: [1]`` fp32; ``out: [B, >= T_cap]`` in any floating dtype,
+    samples dense, rows of any stride."""
     expect_buffers(NAME, "inputs", inputs, desc.inputs, desc.C_in)
     expect_shape(NAME, "weight", weight, (desc.K, desc.C_in), torch.float32)
     B, T_cap, _ = inputs[0].shape

@@ -7,11 +7,11 @@ import torch
 
 @dataclass(frozen=True)
 class UpsampleDesc:
-    """``conv_transpose(x)``, ``x`` being one compute-dtype tensor (``inputs`` 0: already activated)
+    """``conv_transpose(x)``, ``x`` being one compute-dtype tensor (``inputs`` 0: activated already)
     or ``leaky(mean of `inputs` fp32 streams, slope_in)``.
 
-    Writes an fp32 ``stream`` and/or ``activated = leaky(., slope_out)`` in ``dtype``; a slope of 1.0
-    is no activation. ``scale`` and ``extra`` are those of the input; the output's follow.
+    Writes an fp32 ``stream`` and/or ``activated = leaky(., slope_out)`` in ``dtype``; a slope of
+    1.0 is no activation. ``scale`` and ``extra`` are those of the input; the output's follow.
     """
 
     C_in: int

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Optional
 
 import torch
 
@@ -34,10 +33,10 @@ def launch(
     config: TileConfig,
     inputs: Sequence[torch.Tensor],
     weight: torch.Tensor,
-    bias: Optional[torch.Tensor],
+    bias: torch.Tensor | None,
     ranges: torch.Tensor,
-    stream: Optional[torch.Tensor] = None,
-    activated: Optional[torch.Tensor] = None,
+    stream: torch.Tensor | None = None,
+    activated: torch.Tensor | None = None,
 ) -> None:
     """``inputs``: ``desc.inputs`` fp32 tensors, or one in the compute dtype; ``weight`` as packed;
     ``bias: [C_out]`` fp32. The outputs hold at least ``T_cap * stride + extra`` samples."""

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Optional, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch.nn import functional as F
@@ -13,14 +13,14 @@ def reference(
     desc: UpsampleDesc,
     inputs: Sequence[torch.Tensor],
     weight: torch.Tensor,
-    bias: Optional[torch.Tensor],
+    bias: torch.Tensor | None,
     ranges: torch.Tensor,
     T_cap_out: int,
 ) -> torch.Tensor:
     """The stream, in the inputs' dtype. ``weight`` is PyTorch's ``[C_in, C_out, K]``."""
     x = inputs[0]
     if desc.inputs:
-        x = F.leaky_relu(sum(inputs) / desc.inputs, desc.slope_in)
+        x = F.leaky_relu(torch.stack(list(inputs)).mean(0), desc.slope_in)
 
     def up(row: torch.Tensor) -> torch.Tensor:
         return F.conv_transpose1d(row, weight, bias, stride=desc.stride, padding=desc.padding)

@@ -18,8 +18,8 @@ def upsample_kernel(
     """y[m * STRIDE + p - PADDING, o] = bias[o] + sum over j, c of x[m - j, c] w[j, c, p, o].
 
     Tap j of phase p is tap p + j * STRIDE of the transposed convolution: a matrix product with
-    rows m, columns (p, o), depth (j, c) and no multiplications by the zeros between samples. A row of
-    it is STRIDE samples of the output, contiguous in memory, moved by PADDING.
+    rows m, columns (p, o), depth (j, c) and no multiplications by the zeros between samples. A row
+    of it is STRIDE samples of the output, contiguous in memory, moved by PADDING.
     inputs: INPUTS fp32 [B, T_cap, C_IN], averaged and activated on load, or one activated tensor in
     the compute dtype (INPUTS 0); weight: [taps, C_IN, STRIDE * C_OUT]; bias: [C_OUT] fp32;
     stream: [B, T_cap_out, C_OUT] fp32; activated: the same in the compute dtype, leaky(y).
@@ -71,8 +71,8 @@ def upsample_kernel(
         acc += tl.load(bias + n % C_OUT, mask=n < N, other=0.0)[None, :]
     tile = first.to(tl.int64) * C_OUT
     at = m[:, None] * N + n[None, :]
-    inside = (at >= low_out.to(tl.int64) * C_OUT - tile) & (at < high_out.to(tl.int64) * C_OUT - tile)
-    inside = inside & (n < N)[None, :]
+    begin, end = low_out.to(tl.int64) * C_OUT - tile, high_out.to(tl.int64) * C_OUT - tile
+    inside = (at >= begin) & (at < end) & (n < N)[None, :]
     at += b.to(tl.int64) * T_cap_out * C_OUT + tile
     if STREAM:
         tl.store(stream + at, acc, mask=inside)
