@@ -1,4 +1,4 @@
-"""Compiles what a launch would launch, for a GPU that is not there, and reads the compilers' reports."""
+"""Compiles what a launch would launch, for a GPU that is not there, and reads what compilers report."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
 @dataclass(frozen=True)
 class Report:
-    """What one kernel needs of a multiprocessor. ``spilled`` counts bytes or registers in memory."""
+    """What one kernel needs of a multiprocessor; ``spilled``: bytes or registers in memory."""
 
     kernel: str
     registers: int
@@ -37,8 +37,9 @@ class _Utils:
         self.shared = SHARED_BYTES.get(arch, LDS_BYTES)
 
     def get_device_properties(self, device: int) -> dict[str, int]:
-        return {"max_shared_mem": self.shared, "max_num_regs": 65536, "multiprocessor_count": 100,
-                "warpSize": 32, "sm_clock_rate": 1, "mem_clock_rate": 1, "mem_bus_width": 1}  # fmt: skip
+        clocks = {"sm_clock_rate": 1, "mem_clock_rate": 1, "mem_bus_width": 1}
+        sizes = {"max_num_regs": 65536, "multiprocessor_count": 100, "warpSize": 32}
+        return {"max_shared_mem": self.shared, **sizes, **clocks}
 
     def load_binary(self, name: str, binary: bytes, shared: int, device: int) -> tuple:
         return None, None, 0, 0, 1024
@@ -88,7 +89,7 @@ def _driving(driver: _Driver) -> Iterator[None]:
 def compile_launches(
     kernel: Any, launches: Callable[[], None], backend: str, arch: Any
 ) -> list[Report]:
-    """Reports of every specialisation of ``kernel`` that ``launches`` (on "meta" tensors) asks for."""
+    """A report of every specialisation of ``kernel`` that ``launches`` (on "meta" tensors) wants."""
     driver = _Driver(backend, arch)
     caches = kernel.device_caches
     caches.pop(driver.number, None)

@@ -1,4 +1,5 @@
-"""Launches of real vocoders (v4 HiFi-GAN, v3 BigVGAN) on tensors without storage."""
+"""Layers of real vocoders, and their launches on tensors without meaningful values: for compilers'
+reports ("meta" tensors, without storage) and for models of time (CPU tensors)."""
 
 from __future__ import annotations
 
@@ -15,113 +16,107 @@ from vocoder_kernels.ops.tail import TailDesc
 from vocoder_kernels.ops.upsample import UpsampleDesc
 
 F32 = torch.float32
+OPS = {
+    HeadDesc: "head",
+    UpsampleDesc: "upsample",
+    ResidualConvDesc: "residual_conv",
+    AliasFreeDesc: "alias_free",
+    TailDesc: "tail",
+}
 
 
-def meta(*shape: int, dtype: torch.dtype = F32) -> torch.Tensor:
-    return torch.empty(shape, dtype=dtype, device="meta")
+class Tensors:
+    """Makes the tensors of a launch for B windows of ``frames`` frames, all valid."""
+
+    def __init__(self, B: int, frames: int, device: str = "meta") -> None:
+        self.B, self.frames, self.device = B, frames, device
+
+    def __call__(self, *shape: int, dtype: torch.dtype = F32) -> torch.Tensor:
+        return torch.zeros(shape, dtype=dtype, device=self.device)
+
+    def buffers(self, n: int, d: Any, C: int, dtype: torch.dtype = F32) -> list[torch.Tensor]:
+        """``n`` channels-last buffers at the scale of ``d``."""
+        return [self(self.B, self.frames * d.scale, C, dtype=dtype) for _ in range(n)]
+
+    def ranges(self) -> torch.Tensor:
+        rows = self(self.B, 2, dtype=torch.int32)
+        rows[:, 1] = self.frames
+        return rows
 
 
-def ranges(B: int) -> torch.Tensor:
-    return meta(B, 2, dtype=torch.int32)
+def launch(
+    desc: Any, B: int, frames: int, target: Target, device: str = "meta", config: Any = None
+) -> None:
+    """The launch of ``desc`` with ``config``, or the configuration chosen for it."""
+    op = operation(OPS[type(desc)])
+    T = frames * desc.scale
+    config = config or op.choose_config(desc, B, T, target)
+    op.launch(desc, config, *ARGUMENTS[type(desc)](desc, Tensors(B, frames, device)))
 
 
-def launch(desc: Any, B: int, frames: int, target: Target) -> None:
-    """The launch of ``desc`` for B windows of ``frames`` frames, with the configuration chosen for it."""
-    RECIPES[type(desc)](desc, B, frames, target)
+def _residual_conv(d: ResidualConvDesc, make: Tensors) -> tuple[Any, ...]:
+    n = d.branches
+    return (
+        make.buffers(n, d, d.C_in, d.dtype),
+        make(sum(d.K), d.C_in, d.C_out, dtype=d.dtype),
+        make(n, d.C_out),
+        make.buffers(n, d, d.C_out) if d.residual else None,
+        make.ranges(),
+        make.buffers(n, d, d.C_out) if d.stream else None,
+        make.buffers(n, d, d.C_out, d.dtype) if d.activated else None,
+    )
 
 
-def _residual_conv(d: ResidualConvDesc, B: int, frames: int, target: Target) -> None:
-    op, n, T = operation("residual_conv"), d.branches, frames * d.scale
-    x = [meta(B, T, d.C_in, dtype=d.dtype)] * n
-    y32 = [meta(B, T, d.C_out)] * n
-    op.launch(
-        d, op.choose_config(d, B, T, target), x, meta(sum(d.K), d.C_in, d.C_out, dtype=d.dtype),
-        meta(n, d.C_out), y32, ranges(B), y32, [meta(B, T, d.C_out, dtype=d.dtype)] * n,
-    )  # fmt: skip
+def _upsample(d: UpsampleDesc, make: Tensors) -> tuple[Any, ...]:
+    shape = (make.B, make.frames * d.scale_out, d.C_out)
+    return (
+        make.buffers(max(1, d.inputs), d, d.C_in, F32 if d.inputs else d.dtype),
+        make(d.taps, d.C_in, d.stride * d.C_out, dtype=d.dtype),
+        make(d.C_out),
+        make.ranges(),
+        make(*shape) if d.stream else None,
+        make(*shape, dtype=d.dtype) if d.activated else None,
+    )
 
 
-def _upsample(d: UpsampleDesc, B: int, frames: int, target: Target) -> None:
-    op, T = operation("upsample"), frames * d.scale
-    x = [meta(B, T, d.C_in, dtype=F32 if d.inputs else d.dtype)] * max(1, d.inputs)
-    shape = (B, T * d.stride, d.C_out)
-    op.launch(
-        d, op.choose_config(d, B, T, target), x, meta(d.taps, d.C_in, d.stride * d.C_out, dtype=d.dtype),
-        meta(d.C_out), ranges(B), meta(*shape) if d.stream else None,
-        meta(*shape, dtype=d.dtype) if d.activated else None,
-    )  # fmt: skip
+def _head(d: HeadDesc, make: Tensors) -> tuple[Any, ...]:
+    return (
+        make(make.B, d.C_in, make.frames, dtype=d.dtype),
+        make(d.K, d.C_in, d.C_out, dtype=d.dtype),
+        make(d.C_out),
+        make(make.B, d.C_out) if d.cond else None,
+        make(make.B, 2, dtype=torch.int32),
+        make.ranges(),
+        *make.buffers(1, d, d.C_out, d.dtype),
+    )
 
 
-def _head(d: HeadDesc, B: int, frames: int, target: Target) -> None:
-    op = operation("head")
-    op.launch(
-        d, op.choose_config(d, B, frames, target), meta(B, d.C_in, frames, dtype=d.dtype),
-        meta(d.K, d.C_in, d.C_out, dtype=d.dtype), meta(d.C_out), meta(B, d.C_out), ranges(B), ranges(B),
-        meta(B, frames, d.C_out, dtype=d.dtype),
-    )  # fmt: skip
+def _alias_free(d: AliasFreeDesc, make: Tensors) -> tuple[Any, ...]:
+    n = d.tensors
+    return (
+        make.buffers(n, d, d.C, d.dtype_in),
+        [make(d.C) for _ in range(n)],
+        [make(d.C) for _ in range(n)],
+        make(24),
+        make.ranges(),
+        make.buffers(n, d, d.C, d.dtype),
+    )
 
 
-def _alias_free(d: AliasFreeDesc, B: int, frames: int, target: Target) -> None:
-    op, n, T = operation("alias_free"), d.tensors, frames * d.scale
-    weights = [meta(d.C)] * n
-    op.launch(
-        d, op.choose_config(d, B, T, target), [meta(B, T, d.C, dtype=d.dtype_in)] * n, weights, weights,
-        meta(24), ranges(B), [meta(B, T, d.C, dtype=d.dtype)] * n,
-    )  # fmt: skip
+def _tail(d: TailDesc, make: Tensors) -> tuple[Any, ...]:
+    return (
+        make.buffers(d.inputs, d, d.C_in, d.dtype_in),
+        make(d.K, d.C_in),
+        make(1),
+        make.ranges(),
+        make(make.B, make.frames * d.scale, dtype=torch.float16),
+    )
 
 
-def _tail(d: TailDesc, B: int, frames: int, target: Target) -> None:
-    op, T = operation("tail"), frames * d.scale
-    op.launch(
-        d, op.choose_config(d, B, T, target), [meta(B, T, d.C_in, dtype=d.dtype_in)] * d.inputs,
-        meta(d.K, d.C_in), meta(1), ranges(B), meta(B, T, dtype=torch.float16),
-    )  # fmt: skip
-
-
-RECIPES: dict[type, Callable[[Any, int, int, Target], None]] = {
+ARGUMENTS: dict[type, Callable[[Any, Tensors], tuple[Any, ...]]] = {
     ResidualConvDesc: _residual_conv,
     UpsampleDesc: _upsample,
     HeadDesc: _head,
     AliasFreeDesc: _alias_free,
     TailDesc: _tail,
 }
-
-
-def layers(dtype: torch.dtype, precision: str | None = None) -> dict[str, Any]:
-    """Descriptions of every kind of wide layer in v4 and v3, and of the narrow ones that Triton runs
-    where there are no CUDA C++ kernels."""
-    p = {"precision": precision} if precision else {}
-    K, first, second = (11, 7, 3), (3, 3, 3), (1, 1, 1)
-    act = {"slope": 0.1, "activated": True}
-    return {
-        "v4 head": HeadDesc(100, 512, 7, dtype, slope=0.1, **p),
-        "v2 head": HeadDesc(192, 512, 7, dtype, cond=True, slope=0.1, **p),
-        "v4 up 0": UpsampleDesc(512, 256, 20, 10, 5, dtype, activated=True, slope_out=0.1, **p),
-        "v4 up 1": UpsampleDesc(
-            256, 128, 12, 6, 3, dtype, 3, 0.1, 0.1, activated=True, scale=10, **p
-        ),
-        "v4 up 3": UpsampleDesc(
-            64, 32, 4, 2, 1, dtype, 3, 0.1, 0.1, activated=True, scale=120, **p
-        ),
-        "v3 up 1": UpsampleDesc(768, 384, 8, 4, 2, dtype, 3, scale=4, **p),
-        "v3 up 5": UpsampleDesc(48, 24, 4, 2, 1, dtype, 3, scale=128, **p),
-        "v4 C256 first": ResidualConvDesc(256, 256, K, first, dtype, scale=10, **act, **p),
-        "v4 C256 second": ResidualConvDesc(
-            256, 256, K, second, dtype, residual=True, stream=True, scale=10, **act, **p
-        ),
-        "v4 C128 second": ResidualConvDesc(
-            128, 128, K, second, dtype, residual=True, stream=True, scale=60, **act, **p
-        ),
-        "v3 C768 first": ResidualConvDesc(768, 768, K, first, dtype, scale=4, **p),
-        "v3 C384 second": ResidualConvDesc(
-            384, 384, K, second, dtype, residual=True, stream=True, activated=False, scale=16, **p
-        ),
-        "v3 C48 second": ResidualConvDesc(
-            48, 48, K, second, dtype, residual=True, stream=True, activated=False, scale=128, **p
-        ),
-        "v4 C32 first": ResidualConvDesc(32, 32, K, first, dtype, scale=240, **act, **p),
-        "v3 C24 first": ResidualConvDesc(24, 24, K, first, dtype, scale=256, **p),
-        "v3 C768 snake": AliasFreeDesc(768, 3, dtype, dtype, scale=4),
-        "v3 C24 snake": AliasFreeDesc(24, 3, F32, dtype, scale=256),
-        "v4 tail": TailDesc(16, 7, 3, F32, slope=0.01, bias=True, scale=480),
-        "v3 tail": TailDesc(24, 7, 1, dtype, end="clamp", scale=256),
-    }

@@ -1,5 +1,5 @@
-"""Runs one GPU operation on random data with NaN outside the valid samples and compares it with its
-float64 reference; where it runs (Triton's interpreter, the emulator, a GPU) is the caller's affair."""
+"""Runs one GPU operation on random data with NaN outside the valid samples and compares it with
+its float64 reference; where (Triton's interpreter, the emulator, a GPU) is the caller's affair."""
 
 from __future__ import annotations
 
@@ -18,15 +18,23 @@ from vocoder_kernels.ops.support import Target
 from vocoder_kernels.ops.tail import TailDesc
 from vocoder_kernels.ops.upsample import UpsampleDesc
 
-UNTOUCHED = 777.0
+UNTOUCHED = 768.0
 A100 = Target("cuda", 80, 108, 166912)
+TARGETS = {
+    75: Target("cuda", 75, 40, 65536),
+    80: A100,
+    86: Target("cuda", 86, 28, 101376),
+    89: Target("cuda", 89, 128, 101376),
+    90: Target("cuda", 90, 132, 232448),
+}
 UNIT_ROUNDOFF = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8, torch.float32: 2.0**-24}
 TF32_TRUNCATION = 2.0**-10
 
 
 @dataclass(frozen=True)
 class Case:
-    """``frames``: capacity in frames; ``ranges``: valid frames per row; ``config``: None to choose."""
+    """``frames``: capacity in frames; ``ranges``: valid frames per row; ``config``: None to choose
+    for ``target``; ``alike``: every row holds the same samples, from where its range starts."""
 
     op: str
     desc: Any
@@ -34,6 +42,8 @@ class Case:
     ranges: tuple[tuple[int, int], ...]
     config: Any = None
     seed: int = 0
+    target: Target = A100
+    alike: bool = False
 
     def __str__(self) -> str:
         d = self.desc
@@ -50,6 +60,10 @@ class Output:
     got: torch.Tensor
     expected: torch.Tensor
     tolerance: float
+
+    def rows(self) -> list[torch.Tensor]:
+        """Valid samples of every row."""
+        return [got[~expected.isnan()] for got, expected in zip(self.got, self.expected)]
 
     def check(self) -> None:
         valid = ~self.expected.isnan()
@@ -72,13 +86,23 @@ class Data:
         self.generator = torch.Generator().manual_seed(case.seed)
         self.ranges = torch.tensor(case.ranges, dtype=torch.int32)
         self.B = len(case.ranges)
+        self.alike = case.alike
 
     def normal(self, *shape: int, std: float = 1.0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         return (torch.randn(*shape, generator=self.generator) * std).to(dtype)
 
     def buffer(self, T_cap: int, C: int, dtype: torch.dtype, scale: int, extra: int) -> torch.Tensor:
-        x = self.normal(self.B, T_cap, C, dtype=dtype)
+        x = self.rows(T_cap, C, dtype=dtype)
+        if self.alike:
+            starts = self.ranges[:, 0].tolist()
+            x = torch.stack([row.roll(start * scale, 0) for row, start in zip(x, starts)])
         return on_valid_rows(lambda row: row, x, self.ranges, scale, extra).contiguous()
+
+    def rows(self, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """One of ``shape`` for every row of the batch."""
+        if self.alike:
+            return self.normal(1, *shape, dtype=dtype).repeat(self.B, *(1 for _ in shape))
+        return self.normal(self.B, *shape, dtype=dtype)
 
     def empty(self, *shape: int, dtype: torch.dtype) -> torch.Tensor:
         return torch.full(shape, UNTOUCHED, dtype=dtype)
@@ -86,7 +110,7 @@ class Data:
 
 def _config(case: Case, T_cap: int) -> Any:
     choose = operation(case.op).choose_config
-    return case.config or choose(case.desc, len(case.ranges), T_cap, A100)
+    return case.config or choose(case.desc, len(case.ranges), T_cap, case.target)
 
 
 def _tolerance(desc: Any, depth: int, expected: torch.Tensor) -> float:
@@ -191,16 +215,17 @@ def run_head(case: Case, caller_dtype: Optional[torch.dtype] = None, transposed:
     data = Data(case)
     caller_dtype = caller_dtype or desc.dtype
     T = case.frames + 9
-    x = data.normal(data.B, T, desc.C_in, dtype=caller_dtype).to(desc.dtype).to(caller_dtype)
+    x = data.rows(T, desc.C_in, dtype=caller_dtype).to(desc.dtype).to(caller_dtype)
     x = x.transpose(1, 2) if transposed else x.transpose(1, 2).contiguous()
-    source = torch.tensor(
-        [[data.B - 1 - b, b % 3 + (-start if b % 2 else 2)] for b, (start, _) in enumerate(case.ranges)],
-        dtype=torch.int32,
-    )
+    times = [
+        1 - start if case.alike else b % 3 + (-start if b % 2 else 2)
+        for b, (start, _) in enumerate(case.ranges)
+    ]
+    source = torch.tensor([[data.B - 1 - b, t] for b, t in enumerate(times)], dtype=torch.int32)
     std = (desc.C_in * desc.K) ** -0.5
     weight = data.normal(desc.C_out, desc.C_in, desc.K, std=std, dtype=desc.dtype)
     bias = data.normal(desc.C_out) if desc.bias else None
-    cond = data.normal(data.B, desc.C_out) if desc.cond else None
+    cond = data.rows(desc.C_out) if desc.cond else None
     out = data.empty(data.B, case.frames, desc.C_out, dtype=desc.dtype)
     operation(case.op).launch(
         desc, _config(case, case.frames), x, pack(weight, desc.dtype), bias, cond, source,

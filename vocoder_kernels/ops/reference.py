@@ -7,6 +7,11 @@ from typing import Callable
 import torch
 
 
+def valid_samples(start: int, end: int, scale: int, extra: int) -> tuple[int, int]:
+    """First and last + 1 sample of frames ``[start, end)``; no frames are no samples."""
+    return start * scale, max(start, end) * scale + (extra if end > start else 0)
+
+
 def on_valid_rows(
     operation: Callable[[torch.Tensor], torch.Tensor],
     x: torch.Tensor,
@@ -15,15 +20,18 @@ def on_valid_rows(
     extra: int,
     T_cap_out: int | None = None,
     scale_out: int | None = None,
+    C_out: int | None = None,
 ) -> torch.Tensor:
     """``operation`` takes and returns ``[1, C, T]``. The result is NaN outside the valid samples,
-    which begin at ``start * scale_out``; capacity and scale are the input's if not given."""
-    outputs = []
-    T_cap_out = x.shape[1] if T_cap_out is None else T_cap_out
-    scale_out = scale if scale_out is None else scale_out
-    for row, (start, end) in zip(x, ranges.tolist()):
-        y = operation(row[start * scale : end * scale + extra].t()[None])[0].t()
-        out = y.new_full((T_cap_out, y.shape[1]), float("nan"))
-        out[start * scale_out : start * scale_out + y.shape[0]] = y
-        outputs.append(out)
-    return torch.stack(outputs)
+    which begin at ``start * scale_out``; capacity, scale and channels are the
+    input's if not given."""
+    B, T_cap, C = x.shape
+    shape = (B, T_cap if T_cap_out is None else T_cap_out, C if C_out is None else C_out)
+    out = x.new_full(shape, float("nan"))
+    for row, result, (start, end) in zip(x, out, ranges.tolist()):
+        first, last = valid_samples(start, end, scale, extra)
+        if first < last:
+            y = operation(row[first:last].t()[None])[0].t()
+            begin = start * (scale if scale_out is None else scale_out)
+            result[begin : begin + y.shape[0]] = y
+    return out

@@ -3,6 +3,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
+from ..reference import valid_samples
 from .desc import HeadDesc
 
 
@@ -20,7 +21,9 @@ def reference(
     PyTorch's ``[C_out, C_in, K]``."""
     out = x.new_full((len(ranges), T_cap, desc.C_out), float("nan"))
     for b, ((row, time), (start, end)) in enumerate(zip(source.tolist(), ranges.tolist())):
-        first, last = start * desc.scale, end * desc.scale + desc.extra
+        first, last = valid_samples(start, end, desc.scale, desc.extra)
+        if first >= last:
+            continue
         valid = x[row : row + 1, :, time + first : time + last]
         y = F.conv1d(valid, weight, bias, padding=desc.halo, dilation=desc.dilation)
         if cond is not None:

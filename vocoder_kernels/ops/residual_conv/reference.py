@@ -31,6 +31,6 @@ def reference(
                 dilation=desc.dilation[j],
             )
 
-        y = on_valid_rows(conv, x, ranges, desc.scale, desc.extra)
+        y = on_valid_rows(conv, x, ranges, desc.scale, desc.extra, C_out=desc.C_out)
         outputs.append(y if residuals is None else y + residuals[j])
     return outputs

@@ -51,14 +51,19 @@ def residual_conv_kernel(
     s = t0 - halo + t
     acc = tl.zeros((BT, BN), tl.float32)
     if C_IN % BK == 0:
+        # Tiles of addresses outside the loop, scalars inside.
+        a_at = t[:, None] * C_IN + k[None, :]
+        w_at = k[:, None] * C_OUT + o[None, :]
         for i in range(K * (C_IN // BK)):
             shift = i // (C_IN // BK) * dilation
-            c = i % (C_IN // BK) * BK + k
-            rows = (s + shift >= low) & (s + shift < high)
-            at = (t + shift)[:, None] * C_IN + c[None, :]
-            a = tl.load(x + at, mask=rows[:, None], other=0.0)
-            at = (i * BK + k)[:, None] * C_OUT + o[None, :]
-            v = tl.load(w + at, mask=o[None, :] < C_OUT, other=0.0)
+            rows = (s >= low - shift) & (s < high - shift)
+            a_from = x + (shift * C_IN + i % (C_IN // BK) * BK)
+            w_from = w + i * (BK * C_OUT)
+            a = tl.load(a_from + a_at, mask=rows[:, None], other=0.0)
+            if C_OUT % BN == 0:
+                v = tl.load(w_from + w_at)
+            else:
+                v = tl.load(w_from + w_at, mask=o[None, :] < C_OUT, other=0.0)
             acc = tl.dot(a, v, acc, input_precision=PRECISION)
     else:
         for k0 in range(0, K * C_IN, BK):

@@ -25,4 +25,6 @@ def reference(
     def up(row: torch.Tensor) -> torch.Tensor:
         return F.conv_transpose1d(row, weight, bias, stride=desc.stride, padding=desc.padding)
 
-    return on_valid_rows(up, x, ranges, desc.scale, desc.extra, T_cap_out, desc.scale_out)
+    return on_valid_rows(
+        up, x, ranges, desc.scale, desc.extra, T_cap_out, desc.scale_out, desc.C_out
+    )
