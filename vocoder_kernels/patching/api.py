@@ -6,7 +6,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from ..runtime.engine import Engine
 from .binding import Binding
 from .build import Unsupported, build_engine, target_of
 from .discover import Found, find_vocoders
-from .pipelines import follow, unfollow
+from .pipelines import follow, is_pipeline, own_options, unfollow
 from .reports import NOT_PATCHED, REFUSED, ErrorTable, ModuleReport, PatchReport
 from .verification import error_rows
 from .watch import placement
@@ -41,23 +41,30 @@ def patch(
     """Speed up every vocoder in ``model``, in place; returns what became of each.
 
     ``model``: a vocoder, a module that contains some, or a container or object that holds such
-    modules (a pipeline). ``options`` are the base (default: `Options` and the environment), the
-    arguments, which are fields of `Options`, go before them. Patching again takes the new options,
-    forgets failures and reads the weights anew (needed only after writes through ``.data``).
+    modules (a pipeline). ``options`` are the base (default: `Options` and the environment, for a
+    GPT-SoVITS pipeline also its ``tts_infer.yaml``), the arguments, which are fields of `Options`,
+    go before them. Patching again takes the new options, forgets failures and reads the weights
+    anew (needed only after writes through ``.data``).
+
+    A GPT-SoVITS ``TTS`` is patched again whenever it loads or moves modules, and gets an attribute
+    ``use_vocoder_optimization``: while it is false, the original forward runs.
 
     Raises ``TypeError`` for an object that can hold no vocoder or an unknown option, ``ValueError``
     for a value an option cannot have; with ``strict`` also ``NotImplementedError`` if there is no
     vocoder or one is refused.
     """
     arguments = dict(backend=backend, chunk_frames=chunk_frames, strict=strict, verify=verify)
-    resolved = _resolve(options, {**arguments, **more})
+    resolved = _resolve(options, {**arguments, **more}, model)
     found = find_vocoders(model, _is_vocoder)
     if not found and resolved.strict:
         raise NotImplementedError(f"patch: found no vocoder in {type(model).__name__}")
     with _patching:
-        outcome = PatchReport(tuple(_patch_one(f, resolved) for f in found))
-        follow(model, lambda pipeline: _patch_new(pipeline, resolved))
-    return outcome
+        follow(model, lambda pipeline: _patch_new(pipeline, resolved), resolved.enabled)
+        try:
+            return PatchReport(tuple(_patch_one(f, resolved, model) for f in found))
+        except Exception:
+            unfollow(model)
+            raise
 
 
 def unpatch(model: Any) -> None:
@@ -73,14 +80,14 @@ def patched(model: Any, options: Options | None = None, **settings: Any) -> Iter
     """Patch within a ``with`` block; afterwards every vocoder is as it was before the block."""
     bindings = {f.module: binding_of(f.module) for f in find_vocoders(model, _is_vocoder)}
     kept = {module: b.options for module, b in bindings.items() if b is not None}
-    loaders = unfollow(model)
+    following = unfollow(model)
     try:
         yield patch(model, options, **settings)
     finally:
         with _patching:
             unfollow(model)
-            for loader in loaders:
-                loader.install()
+            if following is not None:
+                following.install()
             for module in {*bindings, *(f.module for f in find_vocoders(model, _is_vocoder))}:
                 _restore(module, kept.get(module))
 
@@ -128,11 +135,16 @@ def binding_of(module: nn.Module) -> Binding | None:
     return reference() if reference is not None else None
 
 
-def _resolve(options: Options | None, arguments: dict[str, Any]) -> Options:
+def _resolve(options: Options | None, arguments: dict[str, Any], pipeline: Any = None) -> Options:
+    if options is None:
+        options = own_options(pipeline)
     if options is None:
         return Options.resolve(**arguments)
     if not isinstance(options, Options):
         raise TypeError(f"options: expected Options, got {type(options).__name__}")
+    unknown = sorted(set(arguments) - {f.name for f in fields(Options)})
+    if unknown:
+        raise TypeError(f"options: unknown {', '.join(unknown)}")
     return replace(options, **{k: v for k, v in arguments.items() if v is not None})
 
 
@@ -140,7 +152,8 @@ def _is_vocoder(module: nn.Module) -> bool:
     return module in _bindings or family_of(module) is not None
 
 
-def _patch_one(found: Found, options: Options) -> ModuleReport:
+def _patch_one(found: Found, options: Options, holder: Any = None) -> ModuleReport:
+    """``holder``: the object in which the vocoder was found; a pipeline's switch then governs it."""
     module, binding = found.module, binding_of(found.module)
     if binding is None:
         why = _refusal(module, options)
@@ -150,6 +163,8 @@ def _patch_one(found: Found, options: Options) -> ModuleReport:
         _bindings[module] = weakref.ref(binding)
     else:
         binding.configure(options)
+    if is_pipeline(holder):
+        binding.follow(holder)
     try:
         binding.prepare()
     except Exception:
@@ -163,11 +178,14 @@ def _patch_one(found: Found, options: Options) -> ModuleReport:
 
 
 def _patch_new(pipeline: Any, options: Options) -> None:
-    """Patch what a pipeline has loaded since it was patched."""
+    """Patch what a pipeline has loaded since it was patched, and prepare what it has moved."""
     with _patching:
         for found in find_vocoders(pipeline, _is_vocoder):
-            if binding_of(found.module) is None:
-                _patch_one(found, options)
+            binding = binding_of(found.module)
+            if binding is None or binding.pipeline is not pipeline:
+                _patch_one(found, options, pipeline)
+            else:
+                binding.prepare()
 
 
 def _refusal(module: nn.Module, options: Options) -> str:

@@ -20,6 +20,7 @@ from ..runtime.engine import Engine
 from . import conditions
 from .arguments import Arguments, Signature
 from .build import Target, Unsupported, build_engine, target_of, update_engine
+from .pipelines import switched_on
 from .rebinding import Rebound
 from .reports import FELL_BACK, PATCHED, ModuleReport
 from .verification import difference
@@ -45,6 +46,7 @@ class Binding:
         self.options = options
         self._module = weakref.ref(module)
         self._rebound = weakref.ref(rebound)
+        self._pipeline: weakref.ref[Any] | None = None
         self._class_name = type(module).__name__
         self._signature = Signature(rebound.original)
         self._lock = threading.Lock()
@@ -63,7 +65,7 @@ class Binding:
         With ``strict``, raises what would else be reported: `Unsupported` or the failure itself.
         """
         module = self._module()
-        if module is None or not self.options.enabled or conditions.of_module(module):
+        if module is None or not self.enabled or conditions.of_module(module):
             return
         with self._lock:
             failure = self._try(lambda: self._current_engine(module))[1] or self._refusal()
@@ -76,6 +78,21 @@ class Binding:
                 self._drop_engine()
             self.options = options
             self._reset()
+
+    def follow(self, pipeline: Any) -> None:
+        """Let the switch of the pipeline that uses the module decide whether ours runs."""
+        self._pipeline = weakref.ref(pipeline)
+
+    @property
+    def pipeline(self) -> Any:
+        return None if self._pipeline is None else self._pipeline()
+
+    @property
+    def enabled(self) -> bool:
+        pipeline = self.pipeline
+        if pipeline is None:
+            return self.options.enabled
+        return switched_on(pipeline, self.options.enabled)
 
     def close(self) -> None:
         """Restore the module; calls already under way finish first."""
@@ -107,6 +124,7 @@ class Binding:
         self._failures = 0
         self._failure = ""
         self._told = False
+        self._noted: set[str] = set()
 
     def _call(
         self, module: nn.Module, original: Callable[..., Any], args: tuple, kwargs: dict
@@ -114,7 +132,7 @@ class Binding:
         if torch.compiler.is_compiling():
             return original(*args, **kwargs)
         arguments = self._signature.read(args, kwargs)
-        if self._closed or not self.options.enabled:
+        if self._closed or not self.enabled:
             why = conditions.DISABLED
         elif isinstance(arguments, str):
             why = arguments
@@ -127,6 +145,7 @@ class Binding:
         with self._count_lock:
             self._counters["calls"] += 1
             self._originals[why] += 1
+        self._note(f"runs its original forward: {why}")
         return original(*args, **kwargs)
 
     def _run(self, module: nn.Module, arguments: Arguments) -> tuple[torch.Tensor | None, str]:
@@ -187,6 +206,12 @@ class Binding:
         logger.warning(message, exc_info=failure)
         warnings.warn(message, RuntimeWarning, stacklevel=2)
 
+    def _note(self, what: str) -> None:
+        """Log what the module does, once for each thing it does."""
+        if what not in self._noted:
+            self._noted.add(what)
+            logger.info("%s (%s) %s", self.path, self._class_name, what)
+
     def _why_not(self) -> str:
         if self._mismatch or self._unsupported:
             return self._mismatch or self._unsupported
@@ -211,6 +236,8 @@ class Binding:
             self._unsupported = str(refusal)
             self._drop_engine()
         self._snapshot = snapshot
+        why = self._mismatch or self._unsupported
+        self._note(f"runs its original forward: {why}" if why else f"runs on {self._target}")
         return self._engine
 
     def _renew(self, module: nn.Module) -> None:
@@ -246,7 +273,7 @@ class Binding:
         module, engine, target = self._module(), self._engine, self._target
         why = self._why_not()
         if module is not None and not why:
-            why = conditions.of_module(module) if self.options.enabled else conditions.DISABLED
+            why = conditions.of_module(module) if self.enabled else conditions.DISABLED
         place = placement(module) if module is not None else "deleted"
         device, dtype = ("", "") if isinstance(place, str) else (str(place[0]), str(place[1]))
         return ModuleReport(

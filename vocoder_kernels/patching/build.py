@@ -28,6 +28,10 @@ class Target:
     device: torch.device
     dtype: torch.dtype
 
+    def __str__(self) -> str:
+        dtype = str(self.dtype).replace("torch.", "")
+        return f"the {self.backend} kernels for {self.vocoder.family}, {dtype} on {self.device}"
+
 
 def target_of(module: nn.Module, options: Options) -> tuple[Target, Backend]:
     """What ``module`` needs, read from it anew.

@@ -13,7 +13,8 @@ from torch import nn
 from ..families import family_of
 
 OBJECT_DEPTH = 2
-"""Plain objects searched below each other: ``pipeline.vocoder``, ``speaker.sovits.vq_model``."""
+"""Plain objects searched below each other: ``pipeline.vocoder``, ``speaker.sovits.vq_model``; a
+Python module given to be searched counts as none."""
 
 _ATOMS = (type(None), bool, int, float, complex, str, bytes, torch.Tensor, type, ModuleType)
 
@@ -79,7 +80,8 @@ def _children(value: Any, path: str, depth: int) -> tuple[list[tuple[str, Any]],
     if depth < 1 or not isinstance(attributes, dict):
         return [], 0
     prefix = f"{path}." if path else ""
-    return [(prefix + str(name), child) for name, child in list(attributes.items())], depth - 1
+    below = depth if isinstance(value, ModuleType) else depth - 1
+    return [(prefix + str(name), child) for name, child in list(attributes.items())], below
 
 
 def callable_only(value: Any) -> bool:
