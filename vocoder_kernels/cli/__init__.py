@@ -8,7 +8,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 
 OK, FAILED_CHECK, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -18,6 +18,7 @@ COMMANDS = {
     "bench": "eager against patched vocoders: times, errors, memory, other runtimes",
     "verify": "errors against float64 of a checkpoint's or a version's vocoder",
     "synth": "turn a mel or latent file into a wav with a checkpoint's vocoder",
+    "run": "run a GPT-SoVITS entry script, untouched, with its vocoders patched",
     "doctor": "what can be used on this machine, what cannot, and what to do about it",
 }
 
@@ -30,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else BAD_INPUT
     try:
-        with _reasons_by_command(args.debug):
+        # A script that is run logs and warns as it likes.
+        with nullcontext() if args.command == "run" else _reasons_by_command(args.debug):
             return import_module(f".{args.command}", __name__).run(args)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
