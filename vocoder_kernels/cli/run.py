@@ -1,4 +1,4 @@
-"""``vocoder-kernels run SCRIPT``: a GPT-SoVITS entry script, untouched, with its vocoders patched."""
+"""``vocoder-kernels run SCRIPT``: a GPT-SoVITS entry script, untouched, vocoders patched."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("script", metavar="SCRIPT", help="api_v2.py, api.py, inference_webui.py …")
     parser.add_argument(
-        "arguments", nargs=argparse.REMAINDER, metavar="...", help="passed to the script as they are"
+        "arguments",
+        nargs=argparse.REMAINDER,
+        metavar="...",
+        help="passed to the script as they are",
     )
 
 

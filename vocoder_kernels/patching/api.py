@@ -153,7 +153,7 @@ def _is_vocoder(module: nn.Module) -> bool:
 
 
 def _patch_one(found: Found, options: Options, holder: Any = None) -> ModuleReport:
-    """``holder``: the object in which the vocoder was found; the switch of a pipeline governs it."""
+    """``holder``: the object in which it was found; the switch of a pipeline governs it."""
     module, binding = found.module, binding_of(found.module)
     if binding is None:
         why = _refusal(module, options)
@@ -164,7 +164,7 @@ def _patch_one(found: Found, options: Options, holder: Any = None) -> ModuleRepo
     else:
         binding.configure(options)
     if is_pipeline(holder):
-        binding.follow(holder)
+        binding.follow(holder, found.path)
     try:
         binding.prepare()
     except Exception:

@@ -79,9 +79,10 @@ class Binding:
             self.options = options
             self._reset()
 
-    def follow(self, pipeline: Any) -> None:
-        """Let the switch of the pipeline that uses the module decide whether ours runs."""
+    def follow(self, pipeline: Any, path: str) -> None:
+        """Let the switch of the pipeline that has the module at ``path`` decide whether ours runs."""
         self._pipeline = weakref.ref(pipeline)
+        self.path = path
 
     @property
     def pipeline(self) -> Any:

@@ -1,16 +1,20 @@
 """Settings of a GPT-SoVITS installation: top-level keys of ``tts_infer.yaml``.
 
-They live at the top level because the pipeline rewrites its ``custom:`` section with its own keys at
-every start, and keeps everything else (upstream TTS_infer_pack/TTS.py ``TTS_Config.save_configs``).
+They live at the top level because the pipeline rewrites its ``custom:`` section with its own keys
+at every start, and keeps everything else (upstream TTS_infer_pack/TTS.py, ``save_configs``).
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 from ...options import Options
+
+logger = logging.getLogger("vocoder_kernels")
 
 ENABLE_KEY = "use_vocoder_optimization"
 CHUNK_KEY = "vocoder_chunk_size"
@@ -37,6 +41,7 @@ def options_from_mapping(
     document: Mapping[str, Any], source: str, environ: Mapping[str, str] | None = None
 ) -> Options:
     """The same from a loaded document; ``source`` names it in messages."""
+    _point_out_misplaced(document, source)
     settings: dict[str, Any] = {}
     section = document.get(SECTION_KEY, {})
     if section is None:
@@ -63,6 +68,19 @@ def options_from_mapping(
             raise ValueError(f"{source}: {key}: {allowed}") from error
     from_file = {name: value for name, (_, value) in settings.items()}
     return Options.resolve(environ, defaults=from_file)
+
+
+def _point_out_misplaced(document: Mapping[str, Any], source: str) -> None:
+    for name, section in document.items():
+        for key in (ENABLE_KEY, CHUNK_KEY, SECTION_KEY):
+            if name != SECTION_KEY and isinstance(section, dict) and key in section:
+                logger.warning(
+                    "%s: %s.%s is not read; write %s at the top level of the file",
+                    source,
+                    name,
+                    key,
+                    key,
+                )
 
 
 def _load_yaml(path: Path) -> Any:

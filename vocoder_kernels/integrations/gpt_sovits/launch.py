@@ -29,8 +29,8 @@ UNCAUGHT, INTERRUPTED = 1, 130
 def run_script(script: str, arguments: Sequence[str], config: str | None = None) -> int:
     """Run ``script`` as ``python script arguments`` would, with patching installed.
 
-    ``config``: the ``tts_infer.yaml`` with the settings; without it, the one that ``arguments`` name
-    or that the script's folder has. Returns 0, or 1 after an uncaught exception (130 after an
+    ``config``: the ``tts_infer.yaml`` with the settings; without it, the one that ``arguments``
+    name or that the script's folder has. Returns 0, or 1 after an uncaught exception (130 after an
     interruption), which is reported like Python does; `SystemExit` passes through.
 
     Raises ``ValueError`` for a wrong value in the file and ``OSError`` for a script that cannot be
