@@ -80,7 +80,7 @@ class Binding:
             self._reset()
 
     def follow(self, pipeline: Any, path: str) -> None:
-        """Let the switch of the pipeline that has the module at ``path`` decide whether ours runs."""
+        """Let the switch of the pipeline with the module at ``path`` decide whether ours runs."""
         self._pipeline = weakref.ref(pipeline)
         self.path = path
 
