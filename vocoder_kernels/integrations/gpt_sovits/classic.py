@@ -119,7 +119,7 @@ def using_vocoder_synthesis_optimized(pipeline: Any, *args: Any, **kwargs: Any) 
 
 def methods(pipeline: Any) -> dict[str, PipelineMethod]:
     """The classic methods for one pipeline, by name."""
-    functions = [init_vocoder_optimization]
+    functions: list[Callable[..., Any]] = [init_vocoder_optimization]
     if callable(getattr(type(pipeline), "using_vocoder_synthesis", None)):
         functions.append(using_vocoder_synthesis_optimized)
     return {f.__name__: PipelineMethod(f.__name__, f, pipeline) for f in functions}

@@ -129,7 +129,7 @@ def installed(options: Options) -> Iterator[Patcher]:
 
 
 def _after_construction(cls: type, after: Callable[[Any], None]) -> None:
-    construct = cls.__init__
+    construct: Callable[..., None] = cls.__init__  # type: ignore[misc]
 
     @functools.wraps(construct)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
