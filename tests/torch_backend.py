@@ -12,11 +12,12 @@ from vocoder_kernels.backends import Support
 
 
 class TorchExecutable:
-    """Row by row, exactly as the description says."""
+    """Row by row, exactly as the description says, in ``dtype``."""
 
-    def __init__(self, vocoder, weights):
+    def __init__(self, vocoder, weights, dtype):
         self.vocoder = vocoder
-        self.weights = {name: w.clone() for name, w in weights.items()}
+        self.dtype = dtype
+        self.update(weights)
         self.released = False
 
     def run(self, x, g, lengths, out):
@@ -27,10 +28,9 @@ class TorchExecutable:
             out[row, :, : audio.shape[2]] = audio[0]
 
     def update(self, weights):
-        assert {n: w.shape for n, w in weights.items()} == {
-            n: w.shape for n, w in self.weights.items()
-        }
-        self.weights = {name: w.clone() for name, w in weights.items()}
+        shapes = {name: w.shape for name, w in weights.items()}
+        assert shapes == {name: w.shape for name, w in getattr(self, "weights", weights).items()}
+        self.weights = {name: w.to(self.dtype, copy=True) for name, w in weights.items()}
 
     def warmup(self, frames, batch):
         pass
@@ -105,7 +105,7 @@ class TorchBackend:
         return Support(dtype in self.dtypes, f"the torch test backend does not run {dtype}")
 
     def compile(self, vocoder, weights, device, dtype, options):
-        self.compiled.append(TorchExecutable(vocoder, weights))
+        self.compiled.append(TorchExecutable(vocoder, weights, dtype))
         return self.compiled[-1]
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Mapping
+from typing import Any
 
 BACKENDS = ("auto", "cpu", "cuda")
 INSTRUCTION_SETS = ("auto", "avx512", "avx2", "generic")

@@ -21,7 +21,8 @@ constexpr int kSnakeRows = 96;
 constexpr int kSnakeHalo = 6;
 
 // sin(v)^2. v - n pi in three parts: the first two products are exact for |v| < 25000 without FMA,
-// far beyond with it. Degree-9 minimax sine on [-pi / 2, pi / 2], error 5e-9.
+// far beyond with it. Degree-9 minimax sine on [-pi / 2, pi / 2], error 5e-9. Beyond 1e7, where a
+// float's neighbours are further apart than a period, the bound alone is right; NaN stays NaN.
 VK_INLINE vec sin_squared(vec v) {
     const vec n = round(v * set1(0.318309886183790672f));
     vec r = fnma(n, set1(3.140625f), v);
@@ -33,7 +34,7 @@ VK_INLINE vec sin_squared(vec v) {
     p = fma(p, q, set1(8.333008736371994e-3f));
     p = fma(p, q, set1(-1.6666656732559204e-1f));
     const vec s = fma(p * q, r, r);
-    return s * s;
+    return min(set1(1.0f), s * s);
 }
 
 // Taps as vectors: up to the even and odd rows, oldest input row first, then down.

@@ -88,11 +88,11 @@ def test_description_and_weights(upstream):
     module, config = upstream
     x, g = inputs(config, 11)
     vocoder = describe(module)
-    weights = {name: w.double() for name, w in extract(module, vocoder).items()}
+    weights = extract(module, vocoder)
     out = torch.empty(1, 1, vocoder.length(11), dtype=torch.float64)
     g = g if g is None else g.double()
     with torch.no_grad():
-        TorchExecutable(vocoder, weights).run(x.double(), g, [11], out)
+        TorchExecutable(vocoder, weights, torch.float64).run(x.double(), g, [11], out)
     assert (out - run(module.state_dict(), config, x, g)).abs().max() < 1e-6
 
 

@@ -44,7 +44,8 @@ def describe(module: nn.Module) -> Vocoder:
 
 def extract(module: nn.Module, vocoder: Vocoder) -> Weights:
     """Weights of a described module under the vocoder's layer names: weight norm folded, snake
-    parameters out of their logs; same dtype and device as the module's parameters."""
+    parameters out of their logs. On the module's device and in its dtype, but for what is computed
+    from half precision: that is float32."""
     with torch.no_grad():
         return FAMILIES[vocoder.family][2](module, vocoder)
 

@@ -16,6 +16,7 @@ from .structure import (
     conv_transpose1d,
     holds_only,
     layers_of,
+    precise,
     put_conv,
     require,
     stages_of,
@@ -167,8 +168,8 @@ def extract(module: nn.Module, vocoder: Vocoder) -> dict[str, torch.Tensor]:
     put_residual(weights, module, vocoder)
     for name, activation in _activations(module, vocoder):
         act = activation.act
-        alpha = act.alpha.detach()
-        beta = act.beta.detach() if hasattr(act, "beta") else alpha
+        alpha = precise(act.alpha.detach())
+        beta = precise(act.beta.detach()) if hasattr(act, "beta") else alpha
         if act.alpha_logscale:
             alpha, beta = alpha.exp(), beta.exp()
         tiny = getattr(act, "no_div_by_zero", 1e-9)

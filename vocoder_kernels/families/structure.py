@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterable
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -115,13 +115,19 @@ def _has_bias(module: nn.Module) -> bool:
 
 def effective_weight(module: nn.Module) -> torch.Tensor:
     """The weight that the forward pass uses: under old-style weight norm ``.weight`` is stale after
-    a move or a cast, so it is computed from ``weight_g`` and ``weight_v``; a parametrization
-    computes it on access."""
+    a move or a cast, so it is computed from ``weight_g`` and ``weight_v``, in float32 at least; a
+    parametrization computes it on access."""
     if not parametrize.is_parametrized(module, "weight"):
         for hook in module._forward_pre_hooks.values():
             if _is_weight_norm(hook):
-                return torch._weight_norm(module.weight_v, module.weight_g, hook.dim).detach()
+                v, g = (precise(p) for p in (module.weight_v, module.weight_g))
+                return torch._weight_norm(v, g, hook.dim).detach()
     return module.weight.detach()
+
+
+def precise(tensor: torch.Tensor) -> torch.Tensor:
+    """Half precision as float32, so that what is computed from it is not rounded in between."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def put_conv(weights: dict[str, torch.Tensor], name: str, module: nn.Module) -> None:

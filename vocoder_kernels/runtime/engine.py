@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Sequence
+from collections.abc import Sequence
 
 import torch
 
@@ -27,6 +27,7 @@ class Engine:
         self.device = device
         self.dtype = dtype
         self._lock = threading.Lock()
+        self._released = False
 
     def __call__(
         self,
@@ -37,7 +38,8 @@ class Engine:
         """``x: [B, C_in, T]``, ``g: [B or 1, gin, 1]``, ``lengths``: valid frames per row, 1 to T.
 
         Returns ``[B, 1, length(T)]`` of the same dtype, a fresh tensor; samples beyond a row's own
-        length are zero. Raises ``ValueError`` or ``TypeError`` for inputs that do not fit.
+        length are zero. Raises ``ValueError`` or ``TypeError`` for inputs that do not fit,
+        ``RuntimeError`` after `release`.
         """
         self.check(x, g)
         frames = self._lengths(x, lengths)
@@ -49,17 +51,20 @@ class Engine:
             make = torch.zeros if ragged else torch.empty
             out = make(shape, dtype=self.dtype, device=self.device)
             with self._lock:
+                self._must_be_live()
                 self.executable.run(x.detach(), g if g is None else g.detach(), frames, out)
         return out
 
     def check(self, x: torch.Tensor, g: torch.Tensor | None) -> None:
         """Raise a sentence for an input that the vocoder cannot take."""
+        _must_be_tensor("vocoder input", x)
         channels = self.vocoder.head.C_in
         if x.dim() != 3 or x.shape[1] != channels:
             raise ValueError(f"vocoder input: expected [B, {channels}, T], got {list(x.shape)}")
         _check_tensor("vocoder input", x, self.dtype, self.device)
         if g is None:
             return
+        _must_be_tensor("vocoder condition g", g)
         cond = self.vocoder.cond
         if cond is None:
             raise ValueError(
@@ -85,6 +90,12 @@ class Engine:
             )
         if lengths is None:
             return [T] * batch
+        if isinstance(lengths, torch.Tensor) and lengths.dim() != 1:
+            raise ValueError(f"lengths: expected [{batch}], got {list(lengths.shape)}")
+        if not isinstance(lengths, (torch.Tensor, Sequence)):
+            raise TypeError(
+                f"lengths: expected one number per row or a tensor, got {type(lengths).__name__}"
+            )
         values = lengths.tolist() if isinstance(lengths, torch.Tensor) else list(lengths)
         if len(values) != batch:
             raise ValueError(f"lengths: expected one per row ({batch}), got {len(values)}")
@@ -102,17 +113,24 @@ class Engine:
     def update(self, weights: dict[str, torch.Tensor]) -> None:
         """Take new weights of the same shapes, dtype and device."""
         with self._lock, torch.inference_mode(False), torch.no_grad():
+            self._must_be_live()
             self.executable.update(weights)
 
     def warmup(self, frames: int, batch: int = 1) -> None:
         """Pay first-call costs (packing, compilation, capture) for such inputs now."""
         with self._lock, torch.inference_mode(False), torch.no_grad():
+            self._must_be_live()
             self.executable.warmup(frames, batch)
 
     def release(self) -> None:
-        """Give memory back; the engine must not be called afterwards."""
+        """Give memory back; the engine cannot be called afterwards."""
         with self._lock:
+            self._released = True
             self.executable.release()
+
+    def _must_be_live(self) -> None:
+        if self._released:
+            raise RuntimeError("engine: called after release; compile the vocoder again")
 
     def statistics(self) -> dict[str, float]:
         return self.executable.statistics()
@@ -120,6 +138,11 @@ class Engine:
     def explain(self, frames: int) -> str:
         """The plan for an utterance of ``frames`` frames, printable."""
         return f"{self.vocoder}\n{self.executable.explain(frames)}"
+
+
+def _must_be_tensor(what: str, value: object) -> None:
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{what}: expected a tensor, got {type(value).__name__}")
 
 
 def _check_tensor(

@@ -23,6 +23,9 @@ class CpuBackend:
         even = next((c for c in vocoder.length_preserving if c.K % 2 == 0), None)
         if even is not None:
             return Support(False, f"CPU kernels need odd kernel sizes; {even.name} has {even.K}")
+        if vocoder.conv_post.dilation != 1:
+            found = f"{vocoder.conv_post.name} has {vocoder.conv_post.dilation}"
+            return Support(False, f"CPU kernels need a last layer without dilation; {found}")
         try:
             native.extension()
         except native.NativeUnavailable as missing:
