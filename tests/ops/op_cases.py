@@ -245,7 +245,9 @@ def run_alias_free(case: Case) -> list[Output]:
     desc: AliasFreeDesc = case.desc
     data, n = Data(case), desc.tensors
     T_cap = case.frames * desc.scale + max(0, desc.extra)
-    inputs = [data.buffer(T_cap, desc.C, desc.dtype_in, desc.scale, desc.extra) for _ in range(n)]
+    inputs = [
+        data.buffer(T_cap, desc.C, desc.dtype_in, desc.scale, desc.extra) for _ in range(n * desc.mean)
+    ]
     alpha = [(data.normal(desc.C, std=0.5)).exp() for _ in range(n)]
     inv_beta = [(data.normal(desc.C, std=0.5)).exp() for _ in range(n)]
     taps = kaiser_sinc_filter(0.25, 0.3, 12).flatten()
@@ -256,8 +258,9 @@ def run_alias_free(case: Case) -> list[Output]:
     )
     result = []
     for j in range(n):
+        x = sum(_doubles(inputs)) / desc.mean if desc.mean > 1 else inputs[j].double()
         y = reference(
-            desc, inputs[j].double(), alpha[j].double(), inv_beta[j].double(), filters.double(), data.ranges
+            desc, x, alpha[j].double(), inv_beta[j].double(), filters.double(), data.ranges
         )
         size = y[~y.isnan()].abs().max().item()
         result.append(Output(f"outputs[{j}]", outputs[j], y, 1e-6 * size))

@@ -40,6 +40,16 @@ CONVS = [
 ]  # fmt: skip
 
 
+# A vector per row, whatever the number of frames: how the speaker's condition is computed.
+CONVS.append(
+    Case(
+        "residual_conv",
+        conv(70, 40, (1,), (1,), F16, stream=True, activated=False, scale=0, extra=1),
+        31, RAGGED, TILE,
+    )
+)  # fmt: skip
+
+
 @pytest.mark.parametrize("case", CONVS, ids=str)
 def test_residual_conv(case):
     check(case)
@@ -81,6 +91,7 @@ SNAKES = [
     Case("alias_free", AliasFreeDesc(8, 3, F32, F32, scale=2, extra=1), 31, RAGGED, AliasFreeConfig(8, 2, 4)),
     Case("alias_free", AliasFreeDesc(24, 1, F16, F16), 31, RAGGED, AliasFreeConfig(8, 1, 16)),
     Case("alias_free", AliasFreeDesc(21, 2, F32, F16, scale=3), 31, RAGGED),
+    Case("alias_free", AliasFreeDesc(8, 1, F32, F16, scale=2, mean=3), 31, RAGGED, AliasFreeConfig(8, 2, 4)),
     Case("alias_free", AliasFreeDesc(16, 1, F32, F32), 17, ((0, 1), (0, 2), (1, 4), (3, 7), (6, 11), (0, 17))),
 ]
 

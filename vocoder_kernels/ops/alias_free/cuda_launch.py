@@ -35,6 +35,8 @@ def can_run(desc: AliasFreeDesc, target: Target) -> Support:
             False,
             f"{NAME}: the CUDA C++ kernel takes 1 to {MOST_TENSORS} tensors, got {desc.tensors}",
         )
+    if desc.mean > 1:
+        return Support(False, f"{NAME}: the CUDA C++ kernel takes no mean of inputs")
     return core_support(target, desc.dtype)
 
 

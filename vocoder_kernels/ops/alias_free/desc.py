@@ -11,7 +11,8 @@ TAPS = 12
 class AliasFreeDesc:
     """2x up, ``z + sin(alpha z)^2 * inv_beta``, 2x down, edges replicated, for ``tensors`` tensors.
 
-    ``dtype_in`` is float32 or the compute dtype ``dtype``, which is that of the outputs.
+    ``dtype_in`` is float32 or the compute dtype ``dtype``, which is that of the outputs. With a
+    ``mean`` above 1 there is one output, of the mean of so many inputs.
     """
 
     C: int
@@ -20,6 +21,7 @@ class AliasFreeDesc:
     dtype: torch.dtype
     scale: int = 1
     extra: int = 0
+    mean: int = 1
 
 
 def pack_filters(up: torch.Tensor, down: torch.Tensor) -> torch.Tensor:

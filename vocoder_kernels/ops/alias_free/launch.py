@@ -31,6 +31,8 @@ def can_run(desc: AliasFreeDesc, target: Target) -> Support:
         return Support(
             False, f"{NAME}: reads float32 or its output dtype {desc.dtype}, not {desc.dtype_in}"
         )
+    if desc.mean > 1 and desc.tensors != 1:
+        return Support(False, f"{NAME}: a mean has one output, not {desc.tensors}")
     return compute_support(target, desc.dtype)
 
 
@@ -61,7 +63,7 @@ def launch(
 ) -> None:
     """One of each per tensor: ``alpha``, ``inv_beta``: ``[C]`` fp32; ``filters`` as packed. An output
     must not be any of the inputs."""
-    expect_buffers(NAME, "inputs", inputs, desc.tensors, desc.C)
+    expect_buffers(NAME, "inputs", inputs, desc.tensors * desc.mean, desc.C)
     expect_buffers(NAME, "outputs", outputs, desc.tensors, desc.C)
     expect_shape(NAME, "filters", filters, (2 * TAPS,), torch.float32)
     B, T_cap, _ = inputs[0].shape
@@ -80,6 +82,7 @@ def launch(
         B,
         tiles_t,
         TENSORS=desc.tensors,
+        MEAN=desc.mean,
         C=desc.C,
         SEGMENTS=config.segments,
         ROWS=config.rows,

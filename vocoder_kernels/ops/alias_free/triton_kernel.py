@@ -26,11 +26,16 @@ def snake(z, alpha, inv_beta):
 
 
 @triton.jit
-def sample(x, s, low, high, C: tl.constexpr, c):
-    """Row of ``x`` at times ``s``, the edges replicated."""
+def sample(xs, row, s, low, high, C: tl.constexpr, c, MEAN: tl.constexpr):
+    """Mean of the ``MEAN`` tensors ``xs`` at times ``s``, the edges replicated."""
     inside = tl.minimum(tl.maximum(s, low), high - 1)
     at = inside[:, None] * C + c[None, :]
-    return tl.load(x + at, mask=(c < C)[None, :], other=0.0).to(tl.float32)
+    x = tl.load(xs[0] + row + at, mask=(c < C)[None, :], other=0.0).to(tl.float32)
+    for j in tl.static_range(1, MEAN):
+        x += tl.load(xs[j] + row + at, mask=(c < C)[None, :], other=0.0).to(tl.float32)
+    if MEAN > 1:
+        x = x * (1.0 / MEAN)
+    return x
 
 
 @triton.jit
@@ -59,13 +64,14 @@ def pair(
 @triton.jit
 def alias_free_kernel(
     inputs, outputs, alphas, inv_betas, filters, ranges, T_cap, scale, extra, B, tiles_t,
-    TENSORS: tl.constexpr, C: tl.constexpr,
+    TENSORS: tl.constexpr, MEAN: tl.constexpr, C: tl.constexpr,
     SEGMENTS: tl.constexpr, ROWS: tl.constexpr, UNROLL: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
     """y[t] = sum over i of down[i] z[clamp(2 t + i - 5)], z = snake(2x upsampling of x), x replicated
     at both ends of the valid samples and z at both of its own: the edges are exact.
 
-    inputs, outputs: TENSORS of [B, T_cap, C]; alphas, inv_betas: [C] fp32; filters: [24] fp32, the
+    inputs, outputs: TENSORS of [B, T_cap, C], or MEAN inputs whose mean is x and one output; alphas,
+    inv_betas: [C] fp32; filters: [24] fp32, the
     upsampling's gain included. fp32 inside. A thread owns a channel and walks ROWS samples with a
     window of 7 inputs and 12 activated values in registers; SEGMENTS such walks per CTA, counted
     from the first valid sample. 24 FMA and 2 sines per output, read and written once: bound by
@@ -82,7 +88,10 @@ def alias_free_kernel(
     if t0 >= high:
         return
     row = (b.to(tl.int64) * T_cap + t0) * C
-    x = choose(inputs, i, TENSORS) + row
+    if MEAN > 1:
+        xs = inputs
+    else:
+        xs = (choose(inputs, i, TENSORS),)
     y = choose(outputs, i, TENSORS) + row
     alpha = tl.load(choose(alphas, i, TENSORS) + c, mask=c < C, other=0.0)[None, :]
     inv_beta = tl.load(choose(inv_betas, i, TENSORS) + c, mask=c < C, other=0.0)[None, :]
@@ -97,12 +106,12 @@ def alias_free_kernel(
 
     first, last = low - t0, high - t0
     t = tl.arange(0, SEGMENTS) * ROWS
-    x0 = sample(x, t - 6, first, last, C, c)
-    x1 = sample(x, t - 5, first, last, C, c)
-    x2 = sample(x, t - 4, first, last, C, c)
-    x3 = sample(x, t - 3, first, last, C, c)
-    x4 = sample(x, t - 2, first, last, C, c)
-    x5 = sample(x, t - 1, first, last, C, c)
+    x0 = sample(xs, row, t - 6, first, last, C, c, MEAN)
+    x1 = sample(xs, row, t - 5, first, last, C, c, MEAN)
+    x2 = sample(xs, row, t - 4, first, last, C, c, MEAN)
+    x3 = sample(xs, row, t - 3, first, last, C, c, MEAN)
+    x4 = sample(xs, row, t - 2, first, last, C, c, MEAN)
+    x5 = sample(xs, row, t - 1, first, last, C, c, MEAN)
     # Every carried value needs its own zeros: shared ones are merged and their rotation is lost.
     e1, o1 = tl.zeros((SEGMENTS, BC), tl.float32), tl.zeros((SEGMENTS, BC), tl.float32)
     e2, o2 = tl.zeros((SEGMENTS, BC), tl.float32), tl.zeros((SEGMENTS, BC), tl.float32)
@@ -112,7 +121,7 @@ def alias_free_kernel(
     o0 = tl.zeros((SEGMENTS, BC), tl.float32)
     for step in tl.static_range(6):
         s = t + (step - 3)
-        x6 = sample(x, s + 3, first, last, C, c)
+        x6 = sample(xs, row, s + 3, first, last, C, c, MEAN)
         o0, e1, o1, e2, o2, e3, o3, e4, o4 = o1, e2, o2, e3, o3, e4, o4, e5, o5
         e5, o5 = pair(
             x0, x1, x2, x3, x4, x5, x6, o4, (s >= last)[:, None], alpha, inv_beta,
@@ -127,7 +136,7 @@ def alias_free_kernel(
     for step in range(0, ROWS, UNROLL):
         for u in tl.static_range(UNROLL):
             now = t + (step + u)
-            x6 = sample(x, now + 6, first, last, C, c)
+            x6 = sample(xs, row, now + 6, first, last, C, c, MEAN)
             e6, o6 = pair(
                 x0, x1, x2, x3, x4, x5, x6, o5, (now + 3 >= last)[:, None], alpha, inv_beta,
                 u0, u1, u2, u3, u4, u5, u6, u7, u8, u9, u10, u11,

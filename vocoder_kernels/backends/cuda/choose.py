@@ -1,0 +1,50 @@
+"""Which implementation runs an operation, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from ...ops import registry
+from ...ops.support import Target
+
+IMPLEMENTATIONS = ("triton", "cuda")
+
+
+class Unsupported(NotImplementedError):
+    """No implementation runs an operation here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """``why_not``: the reasons of implementations that would have gone before."""
+
+    op: str
+    name: str
+    why_not: str = ""
+
+    @property
+    def module(self) -> ModuleType:
+        """``choose_config``, ``pack`` and ``launch`` of the implementation."""
+        return registry.operation(self.op, self.name)
+
+
+class Chooser:
+    """The best of the ``allowed`` implementations for each operation on ``target``."""
+
+    def __init__(self, target: Target, allowed: Sequence[str] = IMPLEMENTATIONS) -> None:
+        self.target = target
+        self.allowed = allowed
+
+    def find(self, op: str, desc: Any) -> Choice | None:
+        name, support = registry.choose(op, desc, self.target, self.allowed)
+        return Choice(op, name, support.reason) if support else None
+
+    def __call__(self, op: str, desc: Any) -> Choice:
+        """Raises `Unsupported` with every implementation's reason if none can."""
+        name, support = registry.choose(op, desc, self.target, self.allowed)
+        if not support:
+            raise Unsupported(f"{op}: {support.reason}")
+        return Choice(op, name, support.reason)

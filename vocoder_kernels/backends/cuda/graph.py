@@ -1,0 +1,102 @@
+"""The launches of one plan, replayed as a CUDA graph once they have been captured."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Callable
+
+import torch
+
+from .pack import PackedWeights
+from .plan import Plan
+from .pool import StaticPool
+from .steps import RANGES, Names
+
+MOST_CAPTURES = 3
+"""Attempts after which a plan stays uncaptured."""
+
+_capturing = threading.Lock()
+
+
+class Runner:
+    """A plan bound to its memory. ``launches`` are calls without arguments, in order."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        pool: StaticPool,
+        packed: PackedWeights,
+        external: Mapping[str, torch.Tensor],
+    ) -> None:
+        offsets = plan.pool.offsets
+        self._views = {
+            name: pool.view(offsets[name], plan.shape(name), buffer.dtype)
+            for name, buffer in plan.program.buffers.items()
+        }
+        self._views.update(external)
+        self.launches: Sequence[Callable[[], None]] = [
+            self._bound(step.desc, config, packed.of(step))
+            for step, config in zip(plan.program.steps, plan.configs)
+            if step.desc is not None
+        ]
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._compiled = False
+        self.failed_captures = 0
+
+    def view(self, name: str) -> torch.Tensor:
+        return self._views[name]
+
+    @property
+    def captured(self) -> bool:
+        return self._graph is not None
+
+    def compile(self) -> None:
+        """Load every kernel by launching it over no valid frames."""
+        if not self._compiled:
+            self.view(RANGES).zero_()
+            self._launch_all()
+            self._compiled = True
+
+    def capture(self, stream: torch.cuda.Stream) -> None:
+        """Capture the launches, compiled before. Raises what the capture raises; the plan can then
+        still run."""
+        graph = torch.cuda.CUDAGraph()
+        before = torch.cuda.current_stream()
+        self.failed_captures += 1
+        try:
+            # One capture at a time: another's start synchronises the device.
+            mode = "thread_local"
+            with _capturing, torch.cuda.graph(graph, stream=stream, capture_error_mode=mode):
+                self._launch_all()
+        finally:
+            # A capture that was invalidated leaves its stream the current one.
+            torch.cuda.set_stream(before)
+        self.failed_captures = 0
+        self._graph = graph
+
+    def run(self) -> None:
+        if self._graph is not None:
+            self._graph.replay()
+        else:
+            self._launch_all()
+
+    def release(self) -> None:
+        """Drop graph and views; a graph in flight ends first."""
+        self._graph = None
+        self._views.clear()
+        self.launches = ()
+
+    def _launch_all(self) -> None:
+        for launch in self.launches:
+            launch()
+
+    def _bound(self, work: Any, config: Any, weights: dict[str, Any]) -> Callable[[], None]:
+        tensors = {argument: self._tensors(names) for argument, names in work.tensors}
+        return partial(work.choice.module.launch, work.desc, config, **tensors, **weights)
+
+    def _tensors(self, names: Names) -> Any:
+        if names is None or isinstance(names, str):
+            return names and self._views[names]
+        return [self._views[name] for name in names]
