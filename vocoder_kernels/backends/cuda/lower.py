@@ -12,9 +12,19 @@ from ...ops.upsample import UpsampleDesc
 from ...program import Conv1d, Scale, Stage, Vocoder
 from .choose import Chooser
 from .residual import ResidualStage
-from .steps import CONDITION, INPUT, OUTPUT, RANGES, SOURCE, Builder, Names, Numerics, Program
-from .steps import STREAM as F32
-from .steps import slope_of
+from .steps import (
+    CONDITION,
+    INPUT,
+    OUTPUT,
+    RANGES,
+    SOURCE,
+    STREAM,
+    Builder,
+    Names,
+    Numerics,
+    Program,
+    slope_of,
+)
 
 
 def lower(vocoder: Vocoder, numerics: Numerics, conditioned: bool, choose: Chooser) -> Program:
@@ -80,7 +90,7 @@ class _Lowering:
             extra=once.extra,
             precision=self.build.precision,
         )
-        out = self.build.buffer("cond", ("B", 1, cond.C_out), F32)
+        out = self.build.buffer("cond", ("B", 1, cond.C_out), STREAM)
         reads: dict[str, Names] = {"inputs": (CONDITION,), "residuals": None}
         writes: dict[str, Names] = {"streams": (out,)}
         self.build.launch("residual_conv", "cond", desc, (cond,), reads, writes, once)
@@ -107,7 +117,7 @@ class _Lowering:
             extra=before.extra,
             precision=build.precision,
         )
-        stream, activated = build.samples(f"stage{i}.x", up.C_out, F32, after), None
+        stream, activated = build.samples(f"stage{i}.x", up.C_out, STREAM, after), None
         if slope is not None:
             activated = build.samples(f"stage{i}.x.activated", up.C_out, build.dtype, after)
         writes: dict[str, Names] = {"stream": stream, "activated": activated}
@@ -115,7 +125,7 @@ class _Lowering:
         return residual.lower(stream, activated)
 
     def tail(self, reads: tuple[str, ...], scale: Scale) -> None:
-        """Activation, last convolution and end. Where no tail has a snake, that is a step before."""
+        """Activation, last convolution and end. Where no tail has a snake, it is a step before."""
         post, activation, build = self.vocoder.conv_post, self.vocoder.activation_post, self.build
         snake = activation.kind == "snake"
 
@@ -133,10 +143,10 @@ class _Lowering:
                 snake=snake,
             )
 
-        tail = desc(snake, len(reads), F32)
+        tail = desc(snake, len(reads), STREAM)
         if snake and not build.choose.find("tail", tail):
             one = AliasFreeDesc(
-                post.C_in, 1, F32, build.dtype, scale.scale, scale.extra, mean=len(reads)
+                post.C_in, 1, STREAM, build.dtype, scale.scale, scale.extra, mean=len(reads)
             )
             y = build.samples("tail.snake", post.C_in, build.dtype, scale)
             writes: dict[str, Names] = {"outputs": (y,)}

@@ -100,9 +100,7 @@ def _residual_unit(pack: Callable, desc: Any, layers: tuple[Any, ...], weights: 
         activations = list(zip(*(unit.activations for unit in layers)))
         packed["alpha"] = _stacked(activations, "alpha", weights, desc.C)
         packed["inv_beta"] = _stacked(activations, "inv_beta", weights, desc.C)
-        packed["filters"] = residual_unit.pack_filters(
-            weights["filter.up"], weights["filter.down"]
-        )
+        packed["filters"] = residual_unit.pack_filters(weights["filter.up"], weights["filter.down"])
     return packed
 
 

@@ -59,9 +59,14 @@ class Plan:
 
 def plan(program: Program, frames: int, batch: int, target: Target) -> Plan:
     """Offsets of every buffer and the configuration of every launch."""
-    sizes = {name: b.nbytes(frames, batch) for name, b in program.buffers.items()}
     configs = tuple(_config(step, frames, batch, target) for step in program.steps)
-    return Plan(program, frames, batch, configs, plan_pool(program.steps, sizes))
+    return Plan(program, frames, batch, configs, place(program, frames, batch))
+
+
+def place(program: Program, frames: int, batch: int) -> PoolPlan:
+    """Offsets of every buffer."""
+    sizes = {name: b.nbytes(frames, batch) for name, b in program.buffers.items()}
+    return plan_pool(program.steps, sizes)
 
 
 def _config(step: Step, frames: int, batch: int, target: Target) -> Any:

@@ -13,8 +13,7 @@ from ...ops.residual_conv import ResidualConvDesc
 from ...ops.residual_unit import ResidualUnitDesc
 from ...program import ResidualUnit, Scale, Stage
 from .choose import Unsupported
-from .steps import STREAM as F32
-from .steps import Builder, Names, slope_of
+from .steps import STREAM, Builder, Names, slope_of
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class ResidualStage:
     def _fused_unit(self, group: _Group) -> None:
         desc = self._unit_desc(group)
         reads: dict[str, Names] = {"inputs": self._streams_of(group)}
-        outputs = self._buffers(f"{group.label}.stream", group, F32)
+        outputs = self._buffers(f"{group.label}.stream", group, STREAM)
         self._launch("residual_unit", group.label, desc, group.units, reads, {"outputs": outputs})
         for j, name in zip(group.branches, outputs):
             self._streams[j] = name
@@ -112,7 +111,7 @@ class ResidualStage:
         desc = AliasFreeDesc(
             self._stage.channels,
             len(layers),
-            dtype if n else F32,
+            dtype if n else STREAM,
             dtype,
             scale.scale,
             scale.extra,
@@ -123,9 +122,7 @@ class ResidualStage:
         self._launch("alias_free", label, desc, layers, reads, {"outputs": outputs})
         return outputs
 
-    def _conv(
-        self, group: _Group, n: int, inputs: Names, slope: float | None, last: bool
-    ) -> Names:
+    def _conv(self, group: _Group, n: int, inputs: Names, slope: float | None, last: bool) -> Names:
         """Convolution n; the last moves on the streams. With a ``slope`` it also writes the
         activated result, whose buffers are returned."""
         layers = tuple(unit.convs[n] for unit in group.units)
@@ -159,7 +156,7 @@ class ResidualStage:
         """A branch's own stream is updated in place: one thread reads an element and then writes
         it. The first is the upsampling's, which other branches read too."""
         if group.k == 0:
-            names = self._buffers(f"{group.label}.stream", group, F32)
+            names = self._buffers(f"{group.label}.stream", group, STREAM)
             for j, name in zip(group.branches, names):
                 self._streams[j] = name
         return self._streams_of(group)

@@ -1,0 +1,58 @@
+"""Lowering for GPUs that are not there."""
+
+from __future__ import annotations
+
+import torch
+from reference import build
+
+from vocoder_kernels.backends.cuda.choose import Choice, Chooser
+from vocoder_kernels.backends.cuda.lower import lower
+from vocoder_kernels.backends.cuda.steps import Numerics
+from vocoder_kernels.families import describe
+from vocoder_kernels.modules import PRESETS
+from vocoder_kernels.modules import build as build_preset
+from vocoder_kernels.ops.support import Target
+
+A100 = Target("cuda", 80, 108, 166912)
+FUSED_CHANNELS = (16, 24, 32, 48, 64, 96)
+
+
+class EveryKernel(Chooser):
+    """Takes the CUDA core for built, whose kernels know the narrow channel counts of the models."""
+
+    def __init__(self) -> None:
+        super().__init__(A100)
+
+    def find(self, op, desc):
+        if op == "residual_unit" and (desc.C not in FUSED_CHANNELS or desc.dtype == torch.float32):
+            return None
+        return Choice(op, "cuda" if op in ("residual_unit", "tail", "alias_free") else "triton")
+
+    def __call__(self, op, desc):
+        choice = self.find(op, desc)
+        assert choice is not None, "only residual_unit is ever refused, and then not asked for"
+        return choice
+
+
+class NoFusion(EveryKernel):
+    """The operations that every implementation has."""
+
+    def find(self, op, desc):
+        if op == "residual_unit" or (op == "tail" and desc.snake):
+            return None
+        return Choice(op, "triton")
+
+
+def vocoder(name_or_config):
+    if isinstance(name_or_config, str):
+        return describe(build_preset(name_or_config))
+    return describe(build(name_or_config))
+
+
+def program(vocoder, dtype=torch.float16, choose=None, conditioned=None):
+    if conditioned is None:
+        conditioned = vocoder.cond is not None
+    return lower(vocoder, Numerics(dtype), conditioned, choose or EveryKernel())
+
+
+__all__ = ["A100", "EveryKernel", "NoFusion", "PRESETS", "program", "vocoder"]

@@ -1,0 +1,118 @@
+"""What a vocoder is lowered to, from its description alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from planning import EveryKernel, NoFusion, program, vocoder
+from reference import CONFIGS, configs
+
+from vocoder_kernels.backends.cuda.steps import INPUT, OUTPUT, RANGES, SOURCE
+
+NODES = {"v2": 29, "v2pro": 29, "v2proplus": 29, "v4": 28, "v3": 53}
+"""28 and, with a speaker, the condition's one."""
+
+
+@pytest.mark.parametrize("version", NODES)
+def test_graph_nodes(version):
+    assert len(program(vocoder(version)).launches) == NODES[version]
+
+
+@pytest.mark.parametrize("version, nodes", {"v2": 38, "v4": 37, "v3": 81}.items())
+def test_graph_nodes_without_fused_kernels(version, nodes):
+    assert len(program(vocoder(version), choose=NoFusion()).launches) == nodes
+
+
+def test_float32_is_not_fused():
+    steps = program(vocoder("v4"), torch.float32).launches
+    assert Counter(s.op for s in steps)["residual_unit"] == 0
+
+
+def test_wide_and_narrow_stages():
+    """v4: two grouped convolutions per unit at 256 and 128 channels, one launch below."""
+    counts = Counter(step.op for step in program(vocoder("v4")).launches)
+    assert counts == {"head": 1, "upsample": 5, "residual_conv": 12, "residual_unit": 9, "tail": 1}
+
+
+def test_longest_branch_first():
+    for step in program(vocoder("v4")).launches:
+        if step.op in ("residual_conv", "residual_unit"):
+            assert step.desc.desc.K == (11, 7, 3)
+
+
+def check_dataflow(found, unread=frozenset()):
+    """Every buffer is written before it is read, and nothing but ``unread`` for nobody."""
+    written, read = {SOURCE}, set()
+    for step in found.steps:
+        assert set(step.reads) <= written, f"{step.label} reads what nobody wrote"
+        written |= set(step.writes)
+        read |= set(step.reads)
+    assert written - read == unread
+    assert set(found.buffers) == written - {SOURCE}
+
+
+def check_sizes(found):
+    """Buffers have the shapes and dtypes that the descriptions of their writers and readers say."""
+    for step in found.launches:
+        desc, tensors = step.desc.desc, dict(step.desc.tensors)
+        for argument, names in tensors.items():
+            for name in [names] if isinstance(names, str) else names or ():
+                if name in (INPUT, RANGES, SOURCE, OUTPUT):
+                    continue
+                buffer = found.buffers[name]
+                channels = buffer.dims[-1]
+                reads = argument in ("inputs", "x")
+                sizes = {"C_in", "C"} if reads else {"C_out", "C"}
+                assert channels in {getattr(desc, s) for s in sizes if hasattr(desc, s)}
+                if argument in ("residuals", "streams", "stream", "cond"):
+                    assert buffer.dtype == torch.float32
+                if argument == "activated" or (step.op == "residual_conv" and reads):
+                    assert buffer.dtype == desc.dtype
+
+
+@pytest.mark.parametrize("choose", (EveryKernel(), NoFusion()), ids=("fused", "unfused"))
+@pytest.mark.parametrize("version", NODES)
+def test_dataflow_of_the_models(version, choose):
+    found = program(vocoder(version), choose=choose)
+    check_dataflow(found)
+    check_sizes(found)
+
+
+@given(config=configs())
+def test_dataflow_of_any_vocoder(config):
+    for choose in (EveryKernel(), NoFusion()):
+        found = program(vocoder(config), choose=choose)
+        check_dataflow(found)
+        check_sizes(found)
+
+
+def test_scales_chain_through_odd_upsampling():
+    v = vocoder(CONFIGS["hifigan-odd-upsampling"])
+    ups = [s.desc.desc for s in program(v).launches if s.op == "upsample"]
+    for before, after in zip(ups, ups[1:]):
+        assert (before.scale_out, before.extra_out) == (after.scale, after.extra)
+    tail = program(v).launches[-1].desc.desc
+    assert (tail.scale, tail.extra) == (v.scales[-1].scale, v.scales[-1].extra)
+
+
+def test_branches_of_different_depth():
+    """A branch that ends early keeps its stream for the mean; the launch that ends it activates
+    its result like the others'."""
+    v = vocoder(CONFIGS["hifigan-plain"])
+    stage = v.stages[0]
+    short = replace(stage, branches=(stage.branches[0][:1], *stage.branches[1:]))
+    found = program(replace(v, stages=(short, *v.stages[1:])), choose=NoFusion())
+    check_dataflow(found, {"stage0.unit0.conv1.0"})
+    groups = [len(s.desc.desc.K) for s in found.launches if s.label.startswith("stage0.unit")]
+    assert groups == [3, 3, 2, 2, 2, 2]
+
+
+def test_without_the_condition():
+    v = vocoder("v2")
+    with_g, without = program(v), program(v, conditioned=False)
+    assert len(with_g.launches) == len(without.launches) + 1
+    assert "condition" in with_g.buffers and "condition" not in without.buffers
