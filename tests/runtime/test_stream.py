@@ -11,9 +11,6 @@ from runtime.conftest import Case
 
 from vocoder_kernels import native
 
-PIECE_ALLOWANCE = 2e-6
-"""Of full scale on the CPU, whose tile grids start where a window does."""
-
 
 def pushed(engine, x, g, cuts, **settings):
     """The audio of every push and of the flush."""
@@ -39,7 +36,7 @@ def test_pieces_joined_are_the_whole(config, frames, cuts, min_frames, batch):
     joined = torch.cat(pushed(case.engine, x, g, cuts, min_frames=min_frames), 2)
     whole = case.engine(x, g)
     assert joined.shape == whole.shape
-    assert (joined - whole).abs().max() <= PIECE_ALLOWANCE
+    assert (joined - whole).abs().max() <= case.window_allowance(x, g)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
