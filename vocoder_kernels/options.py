@@ -61,27 +61,42 @@ class Options:
     ) -> Options:
         """Defaults (those given first), then environment, then the arguments that are not None.
 
-        Raises ``ValueError`` naming the variable for a value that cannot be read.
+        Raises ``ValueError`` naming the variable for a value that cannot be read, else as
+        `changed`.
         """
-        known = {f.name: f.type for f in fields(cls)}
+        options = cls(**(defaults or {}))
+        source = os.environ if environ is None else environ
+        for field in fields(cls):
+            variable = PREFIX + field.name.upper()
+            text = source.get(variable, "").strip()
+            if text:
+                options = _changed_by(options, field.name, variable, text, str(field.type))
+        return options.changed(**arguments)
+
+    def changed(self, **arguments: Any) -> Options:
+        """With the arguments that are not None in place.
+
+        Raises ``TypeError`` for one that there is not, ``TypeError`` or ``ValueError`` for a value
+        that it cannot have.
+        """
+        known = sorted(f.name for f in fields(self))
         unknown = sorted(set(arguments) - set(known))
         if unknown:
-            raise TypeError(
-                f"options: unknown {', '.join(unknown)}; known are {', '.join(sorted(known))}"
-            )
-        settings: dict[str, Any] = dict(defaults or {})
-        source = os.environ if environ is None else environ
-        for name, kind in known.items():
-            text = source.get(PREFIX + name.upper())
-            if text is not None and text.strip():
-                settings[name] = _parse(PREFIX + name.upper(), text.strip(), str(kind))
-        options = cls(**settings)
-        return replace(options, **{k: v for k, v in arguments.items() if v is not None})
+            raise TypeError(f"options: unknown {', '.join(unknown)}; known are {', '.join(known)}")
+        return replace(self, **{k: v for k, v in arguments.items() if v is not None})
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise ValueError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
+
+
+def _changed_by(options: Options, name: str, variable: str, text: str, kind: str) -> Options:
+    value = _parse(variable, text, kind)
+    try:
+        return replace(options, **{name: value})
+    except ValueError as error:
+        raise ValueError(str(error).replace(name, variable, 1)) from None
 
 
 def _parse(variable: str, text: str, kind: str) -> Any:

@@ -149,6 +149,8 @@ def test_no_vocoder_found():
 def test_options_are_checked(hifigan):
     with pytest.raises(TypeError, match="unknown chunks"):
         patch(hifigan.model, chunks=3)
+    with pytest.raises(TypeError, match="unknown chunks"):
+        patch(hifigan.model, Options(), chunks=3)
     with pytest.raises(ValueError, match="backend"):
         patch(hifigan.model, backend="tpu")
     with pytest.raises(TypeError, match="expected Options"):

@@ -11,6 +11,7 @@ from torch import nn
 from ..program import ALIAS_FREE_TAPS, Activation, ResidualUnit, Stage, Vocoder
 from .hifigan import OUTLINE, put_residual, residual_convs
 from .structure import (
+    Foreign,
     chained,
     conv1d,
     conv_transpose1d,
@@ -24,12 +25,12 @@ from .structure import (
 )
 
 
-def looks_like(module: nn.Module) -> bool:
+def looks_like(module: Foreign) -> bool:
     names = (*OUTLINE, "activation_post")
     return all(isinstance(getattr(module, n, None), nn.Module) for n in names)
 
 
-def _activation(module: nn.Module, path: str, name: str, channels: int) -> Activation:
+def _activation(module: Foreign, path: str, name: str, channels: int) -> Activation:
     require(
         not getattr(module, "fused", False),
         f"{path}: uses the fused CUDA activation, whose edges differ from the PyTorch module; "
@@ -65,7 +66,7 @@ def _activation(module: nn.Module, path: str, name: str, channels: int) -> Activ
     return Activation("snake", name=name)
 
 
-def _filter(module: nn.Module | None, path: str) -> None:
+def _filter(module: Foreign, path: str) -> None:
     taps = getattr(module, "filter", None)
     require(
         isinstance(module, nn.Module)
@@ -77,7 +78,7 @@ def _filter(module: nn.Module | None, path: str) -> None:
     untouched(module, path)
 
 
-def _branch(block: nn.Module, path: str, name: str, channels: int) -> tuple[ResidualUnit, ...]:
+def _branch(block: Foreign, path: str, name: str, channels: int) -> tuple[ResidualUnit, ...]:
     holds_only(block, path, ("convs", "convs1", "convs2", "activations"))
     untouched(block, path)
     given = layers_of(block, "activations", path)
@@ -104,7 +105,7 @@ def _branch(block: nn.Module, path: str, name: str, channels: int) -> tuple[Resi
     return tuple(units)
 
 
-def _activations(module: nn.Module, vocoder: Vocoder) -> list[tuple[str, nn.Module]]:
+def _activations(module: Foreign, vocoder: Vocoder) -> list[tuple[str, Foreign]]:
     """Every activation's name and module, in order."""
     out = []
     for i, stage in enumerate(vocoder.stages):
@@ -115,7 +116,7 @@ def _activations(module: nn.Module, vocoder: Vocoder) -> list[tuple[str, nn.Modu
     return [*out, (vocoder.activation_post.name, module.activation_post)]
 
 
-def describe(module: nn.Module) -> Vocoder:
+def describe(module: Foreign) -> Vocoder:
     holds_only(module, "", (*OUTLINE, "activation_post"))
     ups, kernels = stages_of(module)
     head = conv1d(module.conv_pre, "conv_pre", "head")
@@ -149,7 +150,7 @@ def describe(module: nn.Module) -> Vocoder:
     return vocoder
 
 
-def _same_filters(module: nn.Module, vocoder: Vocoder) -> None:
+def _same_filters(module: Foreign, vocoder: Vocoder) -> None:
     """Kernels take one pair of filters for the whole vocoder."""
     first = module.activation_post
     for name, activation in _activations(module, vocoder):
@@ -159,7 +160,7 @@ def _same_filters(module: nn.Module, vocoder: Vocoder) -> None:
         require(same, f"{name}: its anti-aliasing filters differ from activation_post's")
 
 
-def extract(module: nn.Module, vocoder: Vocoder) -> dict[str, torch.Tensor]:
+def extract(module: Foreign, vocoder: Vocoder) -> dict[str, torch.Tensor]:
     weights: dict[str, torch.Tensor] = {}
     put_conv(weights, "head", module.conv_pre)
     for i, layers in enumerate(module.ups):

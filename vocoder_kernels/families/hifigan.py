@@ -10,6 +10,7 @@ from torch import nn
 
 from ..program import Activation, ResidualUnit, Stage, Vocoder
 from .structure import (
+    Foreign,
     chained,
     conv1d,
     conv_transpose1d,
@@ -26,13 +27,13 @@ POST_SLOPE = 0.01
 OUTLINE = ("conv_pre", "ups", "resblocks", "conv_post")
 
 
-def looks_like(module: nn.Module) -> bool:
+def looks_like(module: Foreign) -> bool:
     return all(isinstance(getattr(module, n, None), nn.Module) for n in OUTLINE) and not hasattr(
         module, "activation_post"
     )
 
 
-def residual_convs(block: nn.Module, path: str) -> list[tuple[str, ...]]:
+def residual_convs(block: Foreign, path: str) -> list[tuple[str, ...]]:
     """Attribute paths of the convolutions of each residual unit, resblock "1" or "2"."""
     if hasattr(block, "convs1"):
         require(hasattr(block, "convs2"), f"{path}: has convs1 but no convs2")
@@ -46,7 +47,7 @@ def residual_convs(block: nn.Module, path: str) -> list[tuple[str, ...]]:
     return units
 
 
-def _branch(block: nn.Module, path: str, name: str, channels: int) -> tuple[ResidualUnit, ...]:
+def _branch(block: Foreign, path: str, name: str, channels: int) -> tuple[ResidualUnit, ...]:
     holds_only(block, path, ("convs", "convs1", "convs2"))
     untouched(block, path)
     units = []
@@ -64,7 +65,7 @@ def _branch(block: nn.Module, path: str, name: str, channels: int) -> tuple[Resi
     return tuple(units)
 
 
-def describe(module: nn.Module) -> Vocoder:
+def describe(module: Foreign) -> Vocoder:
     holds_only(module, "", (*OUTLINE, "cond"))
     ups, kernels = stages_of(module)
     head = conv1d(module.conv_pre, "conv_pre", "head")
@@ -96,7 +97,7 @@ def describe(module: nn.Module) -> Vocoder:
     return Vocoder("hifigan", head, cond, tuple(stages), post, conv_post, "tanh")
 
 
-def put_residual(weights: dict[str, torch.Tensor], module: nn.Module, vocoder: Vocoder) -> None:
+def put_residual(weights: dict[str, torch.Tensor], module: Foreign, vocoder: Vocoder) -> None:
     """Store every residual convolution."""
     for i, stage in enumerate(vocoder.stages):
         for j in range(len(stage.branches)):
@@ -107,7 +108,7 @@ def put_residual(weights: dict[str, torch.Tensor], module: nn.Module, vocoder: V
                     put_conv(weights, name, block.get_submodule(attribute))
 
 
-def extract(module: nn.Module, vocoder: Vocoder) -> dict[str, torch.Tensor]:
+def extract(module: Foreign, vocoder: Vocoder) -> dict[str, torch.Tensor]:
     weights: dict[str, torch.Tensor] = {}
     put_conv(weights, "head", module.conv_pre)
     if vocoder.cond is not None:

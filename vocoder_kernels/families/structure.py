@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,6 +11,9 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.weight_norm import WeightNorm
 
 from ..program import Conv1d, ConvTranspose1d
+
+Foreign = Any
+"""An ``nn.Module`` of a class that is not ours: read by attribute, checked as it is read."""
 
 
 class Unrecognised(NotImplementedError):
@@ -22,7 +26,7 @@ def require(condition: bool, reason: str) -> None:
 
 
 def holds_only(
-    module: nn.Module, path: str, children: Iterable[str] = (), tensors: Iterable[str] = ()
+    module: Foreign, path: str, children: Iterable[str] = (), tensors: Iterable[str] = ()
 ) -> None:
     """Refuse submodules, parameters and buffers that the family does not have: they would silently
     not be computed."""
@@ -33,7 +37,7 @@ def holds_only(
     require(not unknown, f"{where}: unknown parameters or buffers {', '.join(unknown)}")
 
 
-def untouched(module: nn.Module, path: str) -> None:
+def untouched(module: Foreign, path: str) -> None:
     """Refuse what was put around a layer inside the vocoder: a fused kernel would skip it."""
     before = [h for h in module._forward_pre_hooks.values() if not _is_weight_norm(h)]
     after = list(module._forward_hooks.values())
@@ -41,9 +45,10 @@ def untouched(module: nn.Module, path: str) -> None:
     require("forward" not in vars(module), f"{path}: its forward was replaced on the instance")
 
 
-def layers_of(module: nn.Module, name: str, path: str = "") -> list[nn.Module]:
+def layers_of(module: Foreign, name: str, path: str = "") -> list[Foreign]:
     """The layers of the list ``module.name``."""
-    where, layers = f"{path}.{name}" if path else name, getattr(module, name, None)
+    where = f"{path}.{name}" if path else name
+    layers: Any = getattr(module, name, None)
     require(
         isinstance(layers, (nn.ModuleList, nn.Sequential)),
         f"{where}: expected a ModuleList, got {type(layers).__name__}",
@@ -55,7 +60,7 @@ def _is_weight_norm(hook: object) -> bool:
     return isinstance(hook, WeightNorm) and hook.name == "weight"
 
 
-def conv1d(module: nn.Module, path: str, name: str) -> Conv1d:
+def conv1d(module: Foreign, path: str, name: str) -> Conv1d:
     """Description of a length-preserving ``nn.Conv1d`` at ``path``."""
     require(isinstance(module, nn.Conv1d), f"{path}: expected Conv1d, got {type(module).__name__}")
     _plain(module, path, nn.Conv1d)
@@ -75,7 +80,7 @@ def conv1d(module: nn.Module, path: str, name: str) -> Conv1d:
     return Conv1d(name, module.in_channels, module.out_channels, K, dilation, _has_bias(module))
 
 
-def conv_transpose1d(module: nn.Module, path: str, name: str) -> ConvTranspose1d:
+def conv_transpose1d(module: Foreign, path: str, name: str) -> ConvTranspose1d:
     """Description of an upsampling ``nn.ConvTranspose1d`` at ``path``."""
     require(
         isinstance(module, nn.ConvTranspose1d),
@@ -98,7 +103,7 @@ def conv_transpose1d(module: nn.Module, path: str, name: str) -> ConvTranspose1d
     return up
 
 
-def _plain(module: nn.Module, path: str, base: type) -> None:
+def _plain(module: Foreign, path: str, base: type) -> None:
     untouched(module, path)
     for name in ("forward", "_conv_forward", "_output_padding"):
         same = getattr(type(module), name, None) is getattr(base, name, None)
@@ -109,11 +114,11 @@ def _plain(module: nn.Module, path: str, base: type) -> None:
     require(module.groups == 1, f"{path}: expected groups 1, got {module.groups}")
 
 
-def _has_bias(module: nn.Module) -> bool:
+def _has_bias(module: Foreign) -> bool:
     return module.bias is not None
 
 
-def effective_weight(module: nn.Module) -> torch.Tensor:
+def effective_weight(module: Foreign) -> torch.Tensor:
     """The weight that the forward pass uses: under old-style weight norm ``.weight`` is stale after
     a move or a cast, so it is computed from ``weight_g`` and ``weight_v``, in float32 at least; a
     parametrization computes it on access."""
@@ -130,14 +135,14 @@ def precise(tensor: torch.Tensor) -> torch.Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
-def put_conv(weights: dict[str, torch.Tensor], name: str, module: nn.Module) -> None:
+def put_conv(weights: dict[str, torch.Tensor], name: str, module: Foreign) -> None:
     """Store a convolution's weight and bias under a layer's name."""
     weights[f"{name}.weight"] = effective_weight(module)
     if module.bias is not None:
         weights[f"{name}.bias"] = module.bias.detach()
 
 
-def stages_of(module: nn.Module) -> tuple[int, int]:
+def stages_of(module: Foreign) -> tuple[int, int]:
     """Number of upsamplings and of residual blocks after each."""
     ups, blocks = len(layers_of(module, "ups")), len(layers_of(module, "resblocks"))
     require(ups > 0, "ups: expected at least one upsampling")

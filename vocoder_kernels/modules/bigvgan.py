@@ -71,6 +71,7 @@ class UpSample1d(nn.Module):
         self.pad = kernel_size // ratio - 1
         self.pad_left = self.pad * ratio + (kernel_size - ratio) // 2
         self.pad_right = self.pad * ratio + (kernel_size - ratio + 1) // 2
+        self.filter: torch.Tensor
         self.register_buffer("filter", kaiser_sinc_filter(0.5 / ratio, 0.6 / ratio, kernel_size))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -88,6 +89,7 @@ class LowPassFilter1d(nn.Module):
         self.kernel_size = kernel_size
         self.pad_left = kernel_size // 2 - int(kernel_size % 2 == 0)
         self.pad_right = kernel_size // 2
+        self.filter: torch.Tensor
         self.register_buffer("filter", kaiser_sinc_filter(cutoff, half_width, kernel_size))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -202,8 +204,7 @@ class BigVGAN(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.conv_pre(x)
         for i, ups in enumerate(self.ups):
-            for up in ups:
-                x = up(x)
+            x = ups[0](x)  # type: ignore[index]
             blocks = self.resblocks[i * self.num_kernels : (i + 1) * self.num_kernels]
             x = sum(block(x) for block in blocks) / self.num_kernels
         x = self.conv_post(self.activation_post(x))

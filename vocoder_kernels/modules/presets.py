@@ -74,8 +74,9 @@ def randomise_(module: nn.Module, seed: int = 0) -> nn.Module:
                 gain = 0.4 if "resblocks" in name else post_gain if name == "conv_post" else 1.0
                 layer.weight.copy_(normal(layer.weight.shape, gain * math.sqrt(2.0 / fan_in)))
             elif isinstance(layer, nn.ConvTranspose1d):
-                fan_in = layer.in_channels * layer.kernel_size[0] / layer.stride[0]
-                layer.weight.copy_(normal(layer.weight.shape, up_gain * math.sqrt(2.0 / fan_in)))
+                taps = layer.kernel_size[0] / layer.stride[0]
+                std = up_gain * math.sqrt(2.0 / (layer.in_channels * taps))
+                layer.weight.copy_(normal(layer.weight.shape, std))
             elif isinstance(layer, (Snake, SnakeBeta)):
                 for parameter in layer.parameters():
                     parameter.add_(normal(parameter.shape, 0.3))

@@ -6,7 +6,6 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -142,10 +141,7 @@ def _resolve(options: Options | None, arguments: dict[str, Any], pipeline: Any =
         return Options.resolve(**arguments)
     if not isinstance(options, Options):
         raise TypeError(f"options: expected Options, got {type(options).__name__}")
-    unknown = sorted(set(arguments) - {f.name for f in fields(Options)})
-    if unknown:
-        raise TypeError(f"options: unknown {', '.join(unknown)}")
-    return replace(options, **{k: v for k, v in arguments.items() if v is not None})
+    return options.changed(**arguments)
 
 
 def _is_vocoder(module: nn.Module) -> bool:

@@ -42,9 +42,9 @@ class Signature:
     def __init__(self, forward: Callable[..., Any]):
         kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         try:
-            parameters = inspect.signature(forward).parameters.values()
+            parameters = list(inspect.signature(forward).parameters.values())
         except (TypeError, ValueError):  # callables without a readable signature
-            parameters = ()
+            parameters = []
         names = [p.name for p in parameters if p.kind in kinds][:2]
         self._names = (*names, *("x", "g")[len(names) :])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import types
 import weakref
-from typing import Any, Callable
+from typing import Any, Callable, SupportsIndex
 
 
 class Rebound:
@@ -63,15 +63,15 @@ class Rebound:
             )
         return owner
 
-    @property
-    def __class__(self) -> type:
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:  # type: ignore[override]
         """``inspect`` and ``torch.jit.script`` look for the source of a method by its type."""
         return type(self.original)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.original, name)
 
-    def __reduce_ex__(self, protocol: int) -> tuple:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple:
         if self._previous is not None:
             return operator.getitem, ((self._previous,), 0)
         return getattr, (self._live_owner(), self._name)
