@@ -26,6 +26,10 @@ class Options:
     threads: CPU threads; None follows ``torch.get_num_threads()``.
     packed_mib: most memory for transformed CPU weights; beyond it slower, smaller packings are used.
     cuda_graphs: replay captured graphs; False launches every kernel from the host.
+    join_requests: most requests of different threads that are run as one ragged batch; None runs
+        each alone.
+    join_wait_ms: how long a lone request waits for others to join it; None does not wait, and joins
+        only what has queued while another batch ran.
     """
 
     enabled: bool = True
@@ -37,11 +41,13 @@ class Options:
     threads: int | None = None
     packed_mib: int | None = None
     cuda_graphs: bool = True
+    join_requests: int | None = None
+    join_wait_ms: int | None = None
 
     def __post_init__(self) -> None:
         _one_of("backend", self.backend, BACKENDS)
         _one_of("isa", self.isa, INSTRUCTION_SETS)
-        for name in ("chunk_frames", "threads", "packed_mib"):
+        for name in ("chunk_frames", "threads", "packed_mib", "join_requests", "join_wait_ms"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
                 raise TypeError(f"{name}: expected a whole number or None, got {value!r}")

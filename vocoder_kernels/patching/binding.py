@@ -16,6 +16,7 @@ from torch import nn
 
 from ..families import Unrecognised, family_of
 from ..options import Options
+from ..runtime.batcher import Batcher
 from ..runtime.engine import Engine
 from . import conditions
 from .arguments import Arguments, Signature
@@ -55,6 +56,9 @@ class Binding:
         self._originals: Counter[str] = Counter()
         self._closed = False
         self._engine: Engine | None = None
+        self._batcher: Batcher | None = None
+        self._joining = 0
+        self._joined = threading.Condition()
         self._target: Target | None = None
         self._reset()
         rebound.install()
@@ -158,7 +162,10 @@ class Binding:
             if engine is not None:
                 x, g = arguments.batched()
                 engine.check(x, g)
-                out, failure = self._try(lambda: engine(x, g))
+                if self._batcher is None:
+                    out, failure = self._try(lambda: engine(x, g))
+                else:
+                    out, failure = self._join(self._batcher, x, g)
                 if out is not None:
                     self._failures, self._failure = 0, ""
                     with self._count_lock:
@@ -170,20 +177,44 @@ class Binding:
         self._tell(failure)
         return None, why
 
+    def _join(
+        self, batcher: Batcher, x: torch.Tensor, g: torch.Tensor | None
+    ) -> tuple[torch.Tensor | None, Exception | None]:
+        """Run with the requests of other threads, which need the lock to get here meanwhile."""
+        with self._joined:
+            self._joining += 1
+        self._lock.release()
+        out, failure = None, None
+        try:
+            out = batcher(x, g)
+        except Exception as error:
+            failure = error
+        finally:
+            with self._joined:
+                self._joining -= 1
+                self._joined.notify_all()
+            self._lock.acquire()
+        if failure is not None:
+            self._count_failure(failure)
+        return out, failure
+
     def _try(self, action: Callable[[], Any]) -> tuple[Any, Exception | None]:
         """The result of ``action``, or None and the failure, which is counted."""
         try:
             return action(), None
         except Exception as failure:
-            self._failures += 1
-            with self._count_lock:
-                self._counters["failures"] += 1
-            self._failure = f"{type(failure).__name__}: {failure}"
-            if isinstance(failure, OUT_OF_MEMORY) or self._failures >= MOST_FAILURES:
-                # The original forward needs the memory; a build may also have stopped half-way.
-                self._drop_engine()
-                self._snapshot = None
+            self._count_failure(failure)
             return None, failure
+
+    def _count_failure(self, failure: Exception) -> None:
+        self._failures += 1
+        with self._count_lock:
+            self._counters["failures"] += 1
+        self._failure = f"{type(failure).__name__}: {failure}"
+        if isinstance(failure, OUT_OF_MEMORY) or self._failures >= MOST_FAILURES:
+            # The original forward needs the memory; a build may also have stopped half-way.
+            self._drop_engine()
+            self._snapshot = None
 
     def _refusal(self) -> Exception | None:
         """With ``strict``, the known reason for having no engine as an error."""
@@ -247,6 +278,8 @@ class Binding:
             raise Unsupported(hidden)
         target, backend = target_of(module, self.options)
         if self._engine is not None and target == self._target:
+            with self._joined:  # their weights are those from before
+                self._joined.wait_for(lambda: not self._joining)
             update_engine(self._engine, module)
             self._counters["updates"] += 1
             return
@@ -263,15 +296,22 @@ class Binding:
             engine.release()
         else:
             self._engine, self._target = engine, target
+            most, wait_ms = self.options.join_requests, self.options.join_wait_ms
+            if most is not None:
+                self._batcher = Batcher(engine, most, (wait_ms or 0) / 1000)
 
     def _drop_engine(self) -> None:
         engine, self._engine, self._target = self._engine, None, None
+        self._batcher = None
+        with self._joined:  # requests that have joined need the engine; none can follow them now
+            self._joined.wait_for(lambda: not self._joining)
         if engine is not None:
             engine.release()
 
     def report(self, path: str) -> ModuleReport:
         """State and counters now; does not wait for calls under way."""
         module, engine, target = self._module(), self._engine, self._target
+        batcher = self._batcher
         why = self._why_not()
         if module is not None and not why:
             why = conditions.of_module(module) if self.enabled else conditions.DISABLED
@@ -286,6 +326,10 @@ class Binding:
             dtype=dtype.replace("torch.", ""),
             device=device,
             why=why,
-            statistics={**self._counters, **(engine.statistics() if engine else {})},
+            statistics={
+                **self._counters,
+                **(engine.statistics() if engine else {}),
+                **(batcher.statistics() if batcher else {}),
+            },
             originals=dict(self._originals),
         )
