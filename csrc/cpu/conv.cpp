@@ -23,7 +23,7 @@ class ConvLayer final : public Conv {
     ConvLayer(ConvShape shape, const float* w, const float* bias, int algorithm)
         : shape_(shape),
           fixed_(algorithm != 0 && can_run(shape, algorithm) ? algorithm
-                                                             : algorithm_for_all(shape)),
+                                                             : algorithm_for_all(shape, V)),
           bias_(make_floats((shape.C_out + V - 1) / V * V)) {
         for (int o = 0; o < (shape.C_out + V - 1) / V * V; ++o)
             bias_[o] = bias && o < shape.C_out ? bias[o] : 0.0f;
@@ -60,7 +60,7 @@ class ConvLayer final : public Conv {
     const ConvKernel& kernel_for(int T, int threads) {
         const ConvKernel& first = *kernels_.front().second;
         if (fixed_) return first;
-        return kernel(algorithm_for(shape_, T), {shape_, first.panels(), bias_.get(), true},
+        return kernel(algorithm_for(shape_, T, V), {shape_, first.panels(), bias_.get(), true},
                       threads);
     }
 

@@ -1,4 +1,5 @@
-// Choice of a convolution's algorithm, from figures measured on Zen 5 (AVX-512, two cores).
+// Choice of a convolution's algorithm by the width of a vector, from figures measured on two cores:
+// 16 floats (AVX-512) on Zen 5, 8 (AVX2) on Zen 3.
 #pragma once
 
 #include <algorithm>
@@ -8,33 +9,33 @@
 namespace vk {
 
 // The algorithm that wins where weights are cheap to read, that is for many rows.
-inline int algorithm_for_many_rows(const ConvShape& s) {
+inline int algorithm_for_many_rows(const ConvShape& s, int width) {
     const int C = std::max(s.C_in, s.C_out);
-    if (s.K == 3) return C >= 32 ? 4 : 1;
+    if (s.K == 3) return C >= (width > 8 ? 32 : 24) ? 4 : 1;
     if (s.K == 1 || s.K > 24) return 1;
     if (s.K > 12) return 32;
     // Transformed weights are 25 / K (16) or 49 / K (32) times the layer's: memory decides when
     // wide.
     if (C >= 384 || s.K <= 5) return 16;
-    return s.K <= 7 && C < 64 ? 16 : 32;
+    return s.K <= 7 && C < 4 * width ? 16 : 32;
 }
 
 // That algorithm if it wins for any number of rows; otherwise 0.
-inline int algorithm_for_all(const ConvShape& s) {
+inline int algorithm_for_all(const ConvShape& s, int width) {
     const bool small_weights = static_cast<int64_t>(s.C_in) * s.C_out <= 64 * 64;
-    const int algorithm = algorithm_for_many_rows(s);
+    const int algorithm = algorithm_for_many_rows(s, width);
     return small_weights || algorithm == 1 ? algorithm : 0;
 }
 
-inline int algorithm_for(const ConvShape& s, int T) {
-    return T >= 256 ? algorithm_for_many_rows(s) : 1;
+inline int algorithm_for(const ConvShape& s, int T, int width) {
+    return T >= 256 ? algorithm_for_many_rows(s, width) : 1;
 }
 
-// Rows per chunk that serve a stage best; 0 where whole layers are as good. Per core and chunk four
-// tensors of at most 10 MiB, and at most 8% of rows computed twice.
-inline int stage_chunk_rows(int C) {
-    if (C > 128) return 0;
-    return C > 96 ? 4608 : C > 16 ? 3072 : 4096;
+// Rows per chunk that serve a stage best; 0 where whole layers are as good. At most 8% of rows are
+// computed twice, and the four tensors of a chunk take at most 10 MiB (Zen 5), 2 MiB (Zen 3).
+inline int stage_chunk_rows(int C, int width) {
+    if (width > 8) return C > 128 ? 0 : C > 96 ? 4608 : C > 16 ? 3072 : 4096;
+    return C > 64 ? 0 : C > 32 ? 1536 : C > 16 ? 1024 : 1536;
 }
 
 }  // namespace vk

@@ -229,7 +229,7 @@ void TransformKernel<Transform>::run(View x, Rows rows, const Epilogue& e, int t
     parallel_for(threads, (grid.count() + tiles - 1) / tiles, [&](int task, int thread) {
         const int first = task * tiles;
         block<true>(x, rows, e, grid, first, std::min(tiles, grid.count() - first),
-              scratch + thread * per_thread);
+                    scratch + thread * per_thread);
     });
 }
 
@@ -252,8 +252,8 @@ void TransformKernel<Transform>::run_wide(View x, Rows rows, const Epilogue& e,
         const int groups = (count + group - 1) / group;
         parallel_for(threads, groups, [&](int g, int thread) {
             forward<true>(x, rows, grid, first + g * group, std::min(group, count - g * group),
-                    planes + static_cast<ptrdiff_t>(g) * group * ldi_, plane,
-                    edges + thread * kEdgeFloats);
+                          planes + static_cast<ptrdiff_t>(g) * group * ldi_, plane,
+                          edges + thread * kEdgeFloats);
         });
         parallel_for(threads, P, [&](int p, int thread) {
             float* y = products + thread * plane;
@@ -262,7 +262,7 @@ void TransformKernel<Transform>::run_wide(View x, Rows rows, const Epilogue& e,
         });
         parallel_for(threads, groups, [&](int g, int) {
             inverse<true>(e, grid, first + g * group, std::min(group, count - g * group),
-                    planes + static_cast<ptrdiff_t>(g) * group * ldo_, plane);
+                          planes + static_cast<ptrdiff_t>(g) * group * ldo_, plane);
         });
     }
 }

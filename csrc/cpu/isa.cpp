@@ -28,9 +28,7 @@ bool has(int leaf, int reg, int bit) {
     __cpuidex(r, leaf, 0);
     return (r[reg] >> bit) & 1;
 }
-bool os_saves(unsigned long long mask) {
-    return has(1, 2, 27) && (_xgetbv(0) & mask) == mask;
-}
+bool os_saves(unsigned long long mask) { return has(1, 2, 27) && (_xgetbv(0) & mask) == mask; }
 bool has_avx2() { return has(7, 1, 5) && has(1, 2, 12) && os_saves(0x6); }
 bool has_avx512() {
     return has(7, 1, 16) && has(7, 1, 17) && has(7, 1, 30) && has(7, 1, 31) && os_saves(0xe6);

@@ -186,7 +186,8 @@ void Sequence::add_stage(int x, int x_act, int raw, int act, float next_slope,
     step.reads = {{x, d.C}, {x_act, d.C}};
     step.writes = {{raw, d.C}, {act, d.C}};
     check_tensors("stage", step);
-    StagePlan plan{d.C, d.slope, {}, d.chunk_rows < 0 ? stage_chunk_rows(d.C) : d.chunk_rows};
+    StagePlan plan{
+        d.C, d.slope, {}, d.chunk_rows < 0 ? stage_chunk_rows(d.C, kernels_.width) : d.chunk_rows};
     std::vector<std::shared_ptr<Conv>> convs;
     bool snakes = false;
     for (const auto& branch : d.branches) {

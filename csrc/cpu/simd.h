@@ -87,10 +87,10 @@ constexpr int V = 8;
 struct vec {
     float lane[V];
 };
-#define VK_LANES(expression)          \
-    vec r;                            \
-    for (int i = 0; i < V; ++i)       \
-        r.lane[i] = (expression);     \
+#define VK_LANES(expression)      \
+    vec r;                        \
+    for (int i = 0; i < V; ++i)   \
+        r.lane[i] = (expression); \
     return r
 inline vec load(const float* p) { VK_LANES(p[i]); }
 inline void store(float* p, vec a) { std::memcpy(p, a.lane, sizeof a.lane); }
