@@ -41,7 +41,8 @@ class Layout:
 def fold_weight_norm(state: State) -> dict[str, torch.Tensor]:
     """Plain float32 weights from plain, old-style (``_g``, ``_v``) or parametrized ones.
 
-    Raises `BadCheckpoint` for a magnitude without its direction or the other way round.
+    Raises `BadCheckpoint` for a magnitude without its direction or the other way round, and for
+    what are no real numbers.
     """
     direction_of = {
         ".weight_g": ".weight_v",
@@ -50,6 +51,8 @@ def fold_weight_norm(state: State) -> dict[str, torch.Tensor]:
     magnitude_of = {v: g for g, v in direction_of.items()}
     out = {}
     for name, tensor in state.items():
+        if not tensor.is_floating_point():
+            raise BadCheckpoint(f"{name}: expected floating-point numbers, got {tensor.dtype}")
         for magnitude, direction in direction_of.items():
             if name.endswith(magnitude):
                 stem = name[: -len(magnitude)]
@@ -84,6 +87,7 @@ def read_layout(state: State, config: Mapping[str, Any]) -> Layout:
             f"upsample kernels {sizes['upsample_kernel_sizes']} are those of no known version, and "
             "weights do not tell upsample_rates; pass the model's config.json with --config"
         )
+    rates = _whole_numbers("upsample_rates", rates)
     if "upsample_rates" not in config:
         notes.append(f"upsample_rates {list(rates)} assumed, as in {version}")
     if len(rates) != len(sizes["upsample_kernel_sizes"]):
@@ -91,11 +95,16 @@ def read_layout(state: State, config: Mapping[str, Any]) -> Layout:
             f"configuration has {len(rates)} upsample_rates, but the weights have "
             f"{len(sizes['upsample_kernel_sizes'])} ups"
         )
-    arguments = {**sizes, "upsample_rates": tuple(rates)}
+    for rate, kernel in zip(rates, sizes["upsample_kernel_sizes"]):
+        if rate > kernel:
+            raise BadCheckpoint(f"upsample rate {rate} is above its kernel size, {kernel}")
+    arguments = {**sizes, "upsample_rates": rates}
     arguments["resblock_dilation_sizes"] = _dilations(state, sizes, config, notes)
     if "num_mels" in sizes:
-        logscale = config.get("snake_logscale", preset.get("snake_logscale", True))
-        tanh = config.get("use_tanh_at_final", preset.get("use_tanh_at_final", True))
+        # A configuration that lacks the key is older than the key, and means tanh.
+        assumed: Mapping[str, Any] = {} if config else preset
+        logscale = config.get("snake_logscale", assumed.get("snake_logscale", True))
+        tanh = config.get("use_tanh_at_final", assumed.get("use_tanh_at_final", True))
         arguments.update(snake_logscale=bool(logscale), use_tanh_at_final=bool(tanh))
         if not config:
             end = "tanh" if tanh else "clamp"
@@ -106,7 +115,16 @@ def read_layout(state: State, config: Mapping[str, Any]) -> Layout:
 def sample_rate_hz(layout: Layout, config: Mapping[str, Any]) -> int | None:
     """From the configuration, else from the version whose layout this is, else None."""
     rate = config.get("sampling_rate", SAMPLE_RATE_HZ.get(layout.version))
-    return int(rate) if rate else None
+    return _whole_numbers("sampling_rate", [rate])[0] if rate else None
+
+
+def _whole_numbers(name: str, values: Any) -> tuple[int, ...]:
+    """Raises `BadCheckpoint` unless ``values`` is a list of numbers of at least 1."""
+    if not isinstance(values, (list, tuple)) or any(
+        isinstance(v, bool) or not isinstance(v, int) or v < 1 for v in values
+    ):
+        raise BadCheckpoint(f"{name}: expected whole numbers of at least 1, got {values}")
+    return tuple(values)
 
 
 def _sizes(state: State) -> dict[str, Any]:
@@ -158,7 +176,9 @@ def _dilations(
         default = DEFAULT_DILATIONS[sizes["resblock"]]
         given = [default] * len(counts)
         notes.append(f"resblock dilations {list(default)} assumed")
-    dilations = tuple(tuple(int(d) for d in branch) for branch in given)
+    if not isinstance(given, (list, tuple)):
+        raise BadCheckpoint(f"resblock_dilation_sizes: expected lists, got {given}")
+    dilations = tuple(_whole_numbers("resblock_dilation_sizes", branch) for branch in given)
     if [len(branch) for branch in dilations] != counts:
         raise BadCheckpoint(
             f"resblocks hold {counts} convolutions per branch, which dilations {given} do not fit; "

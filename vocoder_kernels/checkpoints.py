@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import re
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -24,6 +25,18 @@ VERSION_OF_HEADER.update({b"05": "v2Pro", b"06": "v2ProPlus"})
 
 CONTAINERS = ("weight", "generator", "state_dict", "model")
 PREFIXES = ("", "dec.", "module.", "vocoder.", "generator.")
+
+BROKEN_FILE = (
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What reading a damaged file may raise."""
 
 
 class _Settings:
@@ -64,12 +77,12 @@ def load_vocoder(path: str | Path, config_path: str | Path | None = None) -> Loa
         layout = read_layout(state, config)
         module = layout.build()
         module.load_state_dict(state, strict=True)
+        rate = sample_rate_hz(layout, config)
     except BadCheckpoint as error:
         raise BadCheckpoint(f"{path}: {error}") from None
     except (RuntimeError, TypeError, ZeroDivisionError) as error:
         raise BadCheckpoint(f"{path}: weights and configuration do not fit: {error}") from error
     version = config.get("version") or header_version or layout.version
-    rate = sample_rate_hz(layout, config)
     return LoadedVocoder(module.eval(), str(version), rate, layout.notes)
 
 
@@ -144,11 +157,20 @@ def _torch_load(source: Any, path: Path) -> Any:
         with allow([_Settings]) if allow else nullcontext():
             return torch.load(source, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise BadCheckpoint(
-            f"{path}: not a checkpoint that can be loaded safely: {_first_sentence(error)}"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise BadCheckpoint(f"{path}: {_unsafe(error)}") from error
+    except BROKEN_FILE as error:
         raise BadCheckpoint(f"{path}: not a PyTorch file: {_first_sentence(error)}") from error
+
+
+def _unsafe(error: pickle.UnpicklingError) -> str:
+    """PyTorch's own message advises to load such a file unsafely."""
+    named = re.search(r"GLOBAL (\S+)|[Uu]nsupported class (\S+)", str(error))
+    if named is None:
+        return "not a PyTorch file"
+    return (
+        f"cannot be loaded safely: it holds {named[1] or named[2]}, and only tensors and plain "
+        "settings are read"
+    )
 
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
