@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from vocoders import case
+from vocoders import BRIEF, case
 
 
 @pytest.fixture
 def c():
-    return case("hifigan-resblock2", torch.float16, 60)
+    return case(BRIEF["hifigan"], torch.float16, 60)
 
 
 def in_threads(actions):

@@ -7,14 +7,14 @@ import gc
 
 import pytest
 import torch
-from vocoders import assert_contract, case
+from vocoders import BRIEF, assert_contract, case
 
 from vocoder_kernels import patch, report, unpatch
 
 
-@pytest.fixture(params=("hifigan-resblock2", "bigvgan-resblock2"))
+@pytest.fixture(params=sorted(BRIEF))
 def c(request):
-    found = case(request.param, torch.float32, frames=6, norm="old")
+    found = case(BRIEF[request.param], torch.float32, frames=6, norm="old")
     assert patch(found.model), str(report(found.model))
     return found
 
@@ -67,7 +67,7 @@ def test_new_weights_keep_graphs(c):
 
 def test_new_filters_are_seen():
     """Some kernels take them by value."""
-    c = case("bigvgan", torch.float16, frames=6)
+    c = case(BRIEF["bigvgan"], torch.float16, frames=6)
     patch(c.model)
     assert_ours(c)
     with torch.no_grad():
@@ -103,7 +103,7 @@ def test_copies_are_independent(c):
 
 def test_a_deleted_model_frees_its_memory():
     before = torch.cuda.memory_allocated()
-    c = case("hifigan-resblock2", torch.float16, frames=6)
+    c = case(BRIEF["hifigan"], torch.float16, frames=6)
     patch(c.model)
     with torch.no_grad():
         c.model(*c.args)

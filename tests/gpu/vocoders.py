@@ -5,13 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from reference import CONFIGS, build, inputs, run
+from reference import BIGVGAN, CONFIGS, HIFIGAN, build, inputs, run
 
 from vocoder_kernels import compile
 from vocoder_kernels.modules import PRESETS
 
 FLOOR_ULP = 4
 TIMES_EAGER = 2.0
+
+_BRIEF = {
+    "resblock_kernel_sizes": (3, 5),
+    "resblock_dilation_sizes": ((1, 2),) * 2,
+    "upsample_rates": (4, 2),
+    "upsample_kernel_sizes": (8, 4),
+    "upsample_initial_channel": 32,
+}
+BRIEF = {"hifigan": {**HIFIGAN, **_BRIEF}, "bigvgan": {**BIGVGAN, **_BRIEF}}
+"""Few samples per frame and a short receptive field: many windows in little time."""
 
 
 @dataclass
@@ -40,9 +50,12 @@ class Case:
         return compile(self.model, **options)
 
 
-def case(name: str, dtype: torch.dtype, frames: int, batch: int = 1, **build_options) -> Case:
-    """``name``: of a small configuration, or of a GPT-SoVITS version at its real width."""
-    config = CONFIGS.get(name) or PRESETS[name]
+def case(
+    config: str | dict, dtype: torch.dtype, frames: int, batch: int = 1, **build_options
+) -> Case:
+    """``config``: or the name of a small one, or a GPT-SoVITS version with its real width."""
+    if isinstance(config, str):
+        config = CONFIGS.get(config) or PRESETS[config]
     model = build(config, **build_options).to("cuda", dtype)
     x, g = inputs(config, frames, batch)
     return Case(config, model, x.to("cuda", dtype), None if g is None else g.to("cuda", dtype))

@@ -19,6 +19,7 @@ def test_default_ladder():
 
 def test_ladder_of_a_chunk_size():
     assert Limits.of(100, 12).rungs == (32, 64, 128)
+    assert Limits.of(100, 12).chunk_frames == 100
     assert Limits.of(1, 3).rungs == (32,)
     assert Limits.of(500, 12).rungs == (32, 64, 128, 256, 512, 528)
 
@@ -61,7 +62,7 @@ def test_steps_down_to_the_smallest_window_and_end(limits):
             sizes[-1].rungs[-1],
             sizes[-1].launch_frames,
         )
-        assert smaller.chunk_frames >= 1 and smaller.rungs[-1] > 2 * smaller.halo
+        assert 1 <= smaller.chunk_frames <= smaller.rungs[-1] - 2 * smaller.halo
         sizes.append(smaller)
     assert len(sizes) < 40
 

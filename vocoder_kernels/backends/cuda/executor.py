@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Callable
 
 import torch
 
@@ -54,7 +56,7 @@ class CudaExecutable:
         self._programs = programs(vocoder, dtype, self._target)
         self._runners: dict[RunnerKey, Runner] = {}
         self._counters = dict.fromkeys(COUNTERS, 0)
-        self._told: set[str] = set()
+        self._told: set[type] = set()
         with torch.cuda.device(device):
             self._pool = StaticPool(device)
             self._staging = Staging((MOST_ROWS, 2))
@@ -74,8 +76,9 @@ class CudaExecutable:
         with torch.cuda.device(self.device):
             self._pool.enter()
             try:
-                while not self._try_run(x, g, lengths, out):
-                    pass
+                self._for_each_batch(
+                    lengths, lambda part: self._run_batch(part, x, g, lengths, out)
+                )
             finally:
                 self._pool.leave()
 
@@ -89,8 +92,8 @@ class CudaExecutable:
     def warmup(self, frames: int, batch: int) -> None:
         with torch.cuda.device(self.device):
             self._pool.enter()
-            for part in batches([frames] * batch, self._limits):
-                self._runner(self.vocoder.cond is not None, part)
+            conditioned = self.vocoder.cond is not None
+            self._for_each_batch([frames] * batch, partial(self._runner, conditioned))
             self._pool.leave()
 
     def release(self) -> None:
@@ -113,21 +116,23 @@ class CudaExecutable:
         program = self._programs[self._precision(), self.vocoder.cond is not None]
         return explain(program, frames, self._limits, self._target)
 
-    def _try_run(
-        self,
-        x: torch.Tensor,
-        g: torch.Tensor | None,
-        lengths: Sequence[int],
-        out: torch.Tensor,
-    ) -> bool:
-        """False if memory ran out and windows are smaller now."""
-        try:
+    def _for_each_batch(self, lengths: Sequence[int], action: Callable[[Batch], Any]) -> None:
+        """``action`` on every batch of windows; all over again with smaller ones if memory runs
+        out, which gives the same bits."""
+        failure: Exception | None = None
+        again = True
+        while again:
+            again = False
             for part in batches(lengths, self._limits):
-                self._run_batch(part, x, g, lengths, out)
-        except torch.cuda.OutOfMemoryError as failure:
-            self._step_down(failure)
-            return False
-        return True
+                try:
+                    action(part)
+                except torch.cuda.OutOfMemoryError as shortage:
+                    self._step_down(part, shortage)
+                    failure, again = shortage, True
+                    break
+        if failure is not None:
+            largest = self._limits.rungs[-1]
+            self._tell(f"runs windows of at most {largest} frames: more", failure)
 
     def _run_batch(
         self,
@@ -198,29 +203,31 @@ class CudaExecutable:
             self._counters["failed_captures"] += 1
             if self._options.strict:
                 raise
-            self._tell("launches its kernels one by one, because capturing a CUDA graph", failure)
+            self._tell("launches its kernels one by one: capturing a CUDA graph", failure)
 
-    def _step_down(self, failure: Exception) -> None:
-        """Smaller windows from now on. Raises ``failure`` if there are none, or with ``strict``."""
+    def _step_down(self, part: Batch, failure: Exception) -> None:
+        """Smaller windows than ``part`` from now on. Raises ``failure`` if there are none, or with
+        ``strict``."""
         self._counters["out_of_memory"] += 1
         smaller = self._limits.smaller()
+        while smaller is not None and smaller.launch_frames >= part.frames * part.batch:
+            smaller = smaller.smaller()
+        self._drop_runners()
+        self._pool.release()
         if smaller is None or self._options.strict:
             raise failure
         self._limits = smaller
-        self._drop_runners()
-        self._pool.release()
-        self._tell("uses smaller windows, because it", failure)
 
     def _tell(self, what: str, failure: Exception) -> None:
-        """Warn, once for each thing that can happen."""
+        """Warn, once for each kind of failure."""
         message = (
             f"vocoder_kernels: {self.vocoder.family} on {self.device} {what} failed: "
             f"{type(failure).__name__}: {failure}"
         )
-        if what in self._told:
+        if type(failure) in self._told:
             logger.debug(message, exc_info=failure)
             return
-        self._told.add(what)
+        self._told.add(type(failure))
         logger.warning(message, exc_info=failure)
         warnings.warn(message, RuntimeWarning, stacklevel=2)
 

@@ -16,30 +16,27 @@ GRANULE_FRAMES = 16
 
 @dataclass(frozen=True)
 class Limits:
-    """Sizes of graphs: windows of ``rungs`` frames, at most ``launch_frames`` frames (a window at
-    least) and `MOST_ROWS` rows at once."""
+    """Windows keep ``chunk_frames`` and read a ``halo`` more on each side. Graphs take windows of
+    up to ``rungs`` frames, at most ``launch_frames`` (a window at least) and `MOST_ROWS` rows.
+    """
 
+    chunk_frames: int
+    halo: int
     rungs: tuple[int, ...]
     launch_frames: int
-    halo: int
 
     @classmethod
     def of(cls, chunk_frames: int | None, halo: int) -> Limits:
         """Doubling from 32 frames to ``chunk_frames`` and a halo on each side."""
-        top = max(DEFAULT_FRAMES, _rounded(1 + 2 * halo))
-        if chunk_frames is not None:
-            top = _rounded(chunk_frames + 2 * halo)
+        if chunk_frames is None:
+            chunk_frames = max(1, DEFAULT_FRAMES - 2 * halo)
+        top = _rounded(chunk_frames + 2 * halo)
         rungs = [SMALLEST_FRAMES]
         while rungs[-1] * 2 < top:
             rungs.append(rungs[-1] * 2)
         if top > SMALLEST_FRAMES:
             rungs.append(top)
-        return cls(tuple(rungs), max(DEFAULT_FRAMES, top), halo)
-
-    @property
-    def chunk_frames(self) -> int:
-        """Most frames that a window keeps."""
-        return max(1, self.rungs[-1] - 2 * self.halo)
+        return cls(chunk_frames, halo, tuple(rungs), max(DEFAULT_FRAMES, top))
 
     def frames(self, window_frames: int) -> int:
         """Capacity of the graph for a window."""
@@ -60,7 +57,13 @@ class Limits:
             return replace(self, launch_frames=max(top, self.launch_frames // 2))
         if len(self.rungs) == 1 or self.rungs[-2] <= 2 * self.halo:
             return None
-        return replace(self, rungs=self.rungs[:-1], launch_frames=self.rungs[-2])
+        largest = self.rungs[-2]
+        return replace(
+            self,
+            chunk_frames=min(self.chunk_frames, largest - 2 * self.halo),
+            rungs=self.rungs[:-1],
+            launch_frames=largest,
+        )
 
 
 @dataclass(frozen=True)
