@@ -2,11 +2,11 @@
 """Latency and throughput of a running GPT-SoVITS HTTP service.
 
     python benchmarks/service_latency.py --preset tts --param ref_audio_path=ref.wav \
-        --param prompt_lang=en --param text_lang=en --label before --out before.jsonl
+        --label before --out before.jsonl
     python benchmarks/service_latency.py --compare before.jsonl after.jsonl --plot latency.png
 
-Every request's time to the first audio byte and to the last is measured on the client; the length of
-the audio is read from the WAV that comes back, so the real-time factor is the service's own.
+Every request's time to the first audio byte and to the last is measured on the client; the length
+of the audio is read from the WAV that comes back, so the real-time factor is the service's own.
 """
 
 from __future__ import annotations
@@ -27,24 +27,45 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import service_report
 
 PRESETS = {
-    "tts": ("/tts", {"text_lang": "en", "prompt_lang": "en", "media_type": "wav"}),
-    "tts_with_cached_voice": ("/tts_with_cached_voice", {"text_lang": "en", "media_type": "wav"}),
+    "tts": ("/tts", "json", ("text_lang", "prompt_lang")),
+    "tts_with_cached_voice": ("/tts_with_cached_voice", "query", ("text_lang",)),
 }
+"""Path, where the endpoint reads its parameters, and which of them are the language."""
 TEXTS = {
-    "short": "Hello, how are you today?",
-    "medium": "The quick brown fox jumps over the lazy dog while the sun sets slowly behind the "
-    "distant hills, and the village prepares for the evening.",
-    "long": "Speech synthesis turns written text into sound. A first model reads the text and decides "
-    "how it should be spoken, a second one paints the sound as a spectrogram, and a vocoder turns that "
-    "picture into a wave of tens of thousands of samples per second. The last step does most of the "
-    "arithmetic, so it decides how long a listener waits, and how many listeners one machine can serve.",
+    "en": {
+        "short": "Hello, how are you today?",
+        "medium": "The quick brown fox jumps over the lazy dog while the sun sets slowly behind "
+        "the distant hills, and the village prepares for the evening.",
+        "long": "Speech synthesis turns written text into sound. A first model reads the text and "
+        "decides how it should be spoken, a second one paints the sound as a spectrogram, and a "
+        "vocoder turns that picture into a wave of tens of thousands of samples per second. The "
+        "last step does most of the arithmetic, so it decides how long a listener waits, and how "
+        "many listeners one machine can serve.",
+    },
+    "zh": {
+        "short": "你好，今天好吗？",
+        "medium": "傍晚的风吹过河岸，村子里的人点起了灯，准备一天的晚饭。",
+        "long": "语音合成把文字变成声音。第一个模型读懂文字，决定怎样说出来；"
+        "第二个模型把声音画成频谱；最后由声码器把这幅图变成每秒几万个采样的波形。最后一步的计算量最大，"
+        "所以听众要等多久，一台机器能同时服务多少人，都由它决定。",
+    },
 }
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """The host that was asked for answers itself, or the request fails."""
+
+    def redirect_request(self, *args: object) -> None:
+        return None
+
+
+direct = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Stay)
+
+
 @dataclass(frozen=True)
 class Sample:
-    """One request: seconds to the first audio byte and to the last, and seconds of audio returned."""
+    """One request: seconds to the first audio byte and to the last, and of audio returned."""
 
     label: str
     text: str
@@ -76,13 +97,19 @@ def wav_seconds(data: bytes) -> float:
     raise ValueError("WAV audio has no data")
 
 
-def request(url: str, parameters: dict[str, object], timeout_s: float) -> tuple[float, float, float]:
-    """POST one request; returns seconds to the first audio byte, to the last, and of audio."""
-    body = json.dumps(parameters).encode()
+def request(
+    url: str, parameters: dict[str, object], timeout_s: float, where: str = "json"
+) -> tuple[float, float, float]:
+    """POST one request, its parameters as a JSON body or as a query; returns seconds to the first
+    audio byte, to the last, and of audio."""
+    if where == "query":
+        url, body = f"{url}?{urllib.parse.urlencode(parameters)}", b""
+    else:
+        body = json.dumps(parameters).encode()
     post = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     start = time.perf_counter()
     try:
-        with urllib.request.urlopen(post, timeout=timeout_s) as response:
+        with direct.open(post, timeout=timeout_s) as response:
             data = response.read(256)
             first = time.perf_counter() - start
             parts = [data]
@@ -99,18 +126,20 @@ def request(url: str, parameters: dict[str, object], timeout_s: float) -> tuple[
     return first, total, wav_seconds(b"".join(parts))
 
 
-def measure(args: argparse.Namespace, url: str, parameters: dict[str, object]) -> list[Sample]:
+def measure(
+    args: argparse.Namespace, url: str, parameters: dict[str, object], where: str
+) -> list[Sample]:
     """All texts at all concurrency levels, after a warm-up of each text."""
     samples = []
     for name in args.texts:
-        one = {**parameters, "text": TEXTS[name]}
+        one = {**parameters, "text": TEXTS[args.language][name]}
         for _ in range(args.warmup):
-            request(url, one, args.timeout)
+            request(url, one, args.timeout, where)
         for level in args.concurrency:
 
             def call(_: int, one: dict[str, object] = one) -> tuple[float, float, float, float]:
                 started = time.perf_counter()
-                return (started, *request(url, one, args.timeout))
+                return (started, *request(url, one, args.timeout, where))
 
             with concurrent.futures.ThreadPoolExecutor(level) as pool:
                 for started, first, total, audio in pool.map(call, range(args.repeats * level)):
@@ -128,7 +157,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--endpoint", help="path of the endpoint, instead of the preset's")
     parser.add_argument("--param", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--stream", action="store_true", help="ask for streaming_mode")
-    parser.add_argument("--texts", nargs="+", choices=list(TEXTS), default=list(TEXTS))
+    parser.add_argument("--language", choices=list(TEXTS), default="en")
+    texts = list(TEXTS["en"])
+    parser.add_argument("--texts", nargs="+", choices=texts, default=texts)
     parser.add_argument("--repeats", type=int, default=5, help="requests per client and text")
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 4])
@@ -137,7 +168,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="append samples as JSON lines")
     parser.add_argument("--compare", type=Path, nargs=2, metavar=("BEFORE", "AFTER"))
     parser.add_argument("--plot", type=Path, help="write a bar chart (PNG)")
-    parser.add_argument("--allow-remote", action="store_true", help="permit a host not this machine")
+    parser.add_argument(
+        "--allow-remote", action="store_true", help="permit a host not this machine"
+    )
     args = parser.parse_args(argv)
     for name in ("repeats", "warmup"):
         if getattr(args, name) < (1 if name == "repeats" else 0):
@@ -159,12 +192,14 @@ def main(argv: list[str] | None = None) -> int:
         if args.compare:
             runs = [service_report.load(path) for path in args.compare]
         else:
-            endpoint, parameters = PRESETS[args.preset]
-            parameters = {**parameters, **dict(p.split("=", 1) for p in args.param)}
+            endpoint, where, languages = PRESETS[args.preset]
+            parameters: dict[str, object] = dict.fromkeys(languages, args.language)
+            parameters["media_type"] = "wav"
+            parameters.update(p.split("=", 1) for p in args.param)
             if args.stream:
                 parameters["streaming_mode"] = True
             url = args.url.rstrip("/") + (args.endpoint or endpoint)
-            runs = [[asdict(s) for s in measure(args, url, parameters)]]
+            runs = [[asdict(s) for s in measure(args, url, parameters, where)]]
             if args.out:
                 with args.out.open("a", encoding="utf-8") as file:
                     file.writelines(json.dumps(s) + "\n" for s in runs[0])

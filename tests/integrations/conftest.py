@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from integrations.processes import Service, start
 
 UPSTREAM = Path(__file__).resolve().parent / "upstream"
 TOP_LEVEL = ("BigVGAN", "GPT_SoVITS", "TTS_infer_pack", "module")
@@ -65,3 +66,20 @@ def installation(upstream, tmp_path):
 
     configure()
     return SimpleNamespace(root=root, weights=weights, configure=configure)
+
+
+@pytest.fixture
+def serve(installation):
+    started = []
+
+    def serve(*before, version="v2", **top_level):
+        config = installation.configure(version, **top_level)
+        process = start([*before, "api_v2.py", "-c", config, "-p", "0"], installation.root)
+        started.append(process)
+        return Service(process)
+
+    yield serve
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
-import sys
 import urllib.error
-import urllib.request
 from pathlib import Path
 
 import numpy as np
 import pytest
+from integrations.processes import RUN, ours, python
 
-ROOT = Path(__file__).resolve().parents[2]
 PROBE = '''"""A script that says how it was run."""
 import atexit, os, pickle, sys, threading
 class Local: pass
@@ -33,32 +28,6 @@ def fail():
 {"exit": lambda: sys.exit(7), "message": lambda: sys.exit("bye"), "error": fail,
  "interrupt": lambda: (_ for _ in ()).throw(KeyboardInterrupt)}.get("".join(sys.argv[1:]), int)()
 '''
-
-
-def start(arguments, cwd, **more):
-    paths = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **more}
-    return subprocess.Popen(
-        [sys.executable, *map(str, arguments)],
-        cwd=cwd,
-        env=environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finish(process):
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
-
-
-def python(arguments, cwd, **more):
-    return finish(start(arguments, cwd, **more))
-
-
-def ours(arguments, cwd, **more):
-    return finish(start(["-m", "vocoder_kernels", "run", *arguments], cwd, **more))
 
 
 def without_log(text: str) -> str:
@@ -93,58 +62,6 @@ def test_syntax_error_reads_as_from_python(tmp_path):
     code, out, err = ours(["broken.py"], tmp_path)
     assert code == 1 and not out
     assert without_log(err) == python(["broken.py"], tmp_path)[2]
-
-
-class Service:
-    """A running api_v2.py."""
-
-    def __init__(self, process):
-        self.process = process
-        self.url = self._listening()
-
-    def _listening(self):
-        line = self.process.stdout.readline()
-        assert line.startswith("listening"), (line, self.process.stderr.read())
-        return f"http://127.0.0.1:{line.split()[1]}"
-
-    def tts(self, text="Hello there, how are you?", **more):
-        body = {"text": text, "text_lang": "en", "ref_audio_path": "a.wav", "prompt_lang": "en"}
-        data = json.dumps({**body, **more}).encode()
-        request = urllib.request.Request(f"{self.url}/tts", data)
-        with urllib.request.urlopen(request, timeout=60) as response:
-            return np.frombuffer(response.read()[44:], "<i2").astype(int)
-
-    def get(self, path):
-        with urllib.request.urlopen(self.url + path, timeout=60) as response:
-            return response.read()
-
-    def restart(self):
-        self.get("/control?command=restart")
-        self.url = self._listening()
-
-    def stop(self):
-        self.get("/control?command=exit")
-        return finish(self.process)[2]
-
-
-@pytest.fixture
-def serve(installation):
-    started = []
-
-    def serve(*before, version="v2", **top_level):
-        config = installation.configure(version, **top_level)
-        process = start([*before, "api_v2.py", "-c", config, "-p", "0"], installation.root)
-        started.append(process)
-        return Service(process)
-
-    yield serve
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
-
-
-RUN = ("-m", "vocoder_kernels", "run")
 
 
 @pytest.fixture

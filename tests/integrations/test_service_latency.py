@@ -7,6 +7,7 @@ import io
 import json
 import sys
 import threading
+import time
 import wave
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from integrations.processes import RUN
 
 import vocoder_kernels
 from vocoder_kernels.modules import Generator
@@ -21,6 +23,7 @@ from vocoder_kernels.modules.presets import randomise_
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 RATE_HZ = 16000
+STREAM_GAP_S = 0.3
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +68,8 @@ def server(vocoder):
             self.end_headers()
             half = len(data.getvalue()) // 2
             self.wfile.write(data.getvalue()[:half])
+            if body.get("streaming_mode"):
+                time.sleep(STREAM_GAP_S)
             self.wfile.write(data.getvalue()[half:])
 
         def log_message(self, *args):
@@ -80,7 +85,16 @@ def server(vocoder):
 
 
 def run(service_latency, url, *more):
-    common = ["--url", url, "--param", "ref_audio_path=voice.wav", "--repeats", "2", "--warmup", "1"]
+    common = [
+        "--url",
+        url,
+        "--param",
+        "ref_audio_path=voice.wav",
+        "--repeats",
+        "2",
+        "--warmup",
+        "1",
+    ]
     return service_latency.main([*common, *more])
 
 
@@ -91,11 +105,70 @@ def test_measures_every_text_and_level(service_latency, server, tmp_path, capsys
     samples = [json.loads(line) for line in out.read_text().splitlines()]
     assert len(samples) == 3 * (2 * 1 + 2 * 2)
     for sample in samples:
-        text = service_latency.TEXTS[sample["text"]]
+        text = service_latency.TEXTS["en"][sample["text"]]
         assert sample["audio_s"] == pytest.approx(10 * len(text) * 16 / RATE_HZ)
         assert 0 < sample["first_audio_s"] <= sample["total_s"]
     printed = capsys.readouterr().out
-    assert all(name in printed for name in service_latency.TEXTS)
+    assert all(name in printed for name in ("short", "medium", "long"))
+
+
+def test_first_audio_of_a_stream(service_latency, server, tmp_path):
+    out = tmp_path / "samples.jsonl"
+    more = ["--stream", "--texts", "short", "--concurrency", "1", "--language", "zh"]
+    assert run(service_latency, server, *more, "--out", str(out)) == 0
+    for sample in map(json.loads, out.read_text().splitlines()):
+        assert sample["first_audio_s"] < sample["total_s"] - 0.9 * STREAM_GAP_S
+
+
+def test_a_service_started_by_run(service_latency, serve, tmp_path, capsys):
+    """Both presets, before and after: the script untouched, the audio of a patched vocoder."""
+    for label, before in (("stock", ()), ("patched", RUN)):
+        service = serve(*before, version="v3")
+        for preset, needed in (
+            ("tts", "ref_audio_path=a.wav"),
+            ("tts_with_cached_voice", "voice_name=a"),
+        ):
+            out = tmp_path / f"{label}-{preset}.jsonl"
+            arguments = ["--url", service.url, "--preset", preset, "--param", needed]
+            arguments += [
+                "--texts",
+                "medium",
+                "--repeats",
+                "2",
+                "--label",
+                label,
+                "--out",
+                str(out),
+            ]
+            assert service_latency.main(arguments) == 0, capsys.readouterr().err
+        log = service.stop()
+    assert "vocoder (BigVGAN) runs on the cpu kernels" in log and "original forward" not in log
+    capsys.readouterr()
+    paths = [str(tmp_path / f"{label}-tts.jsonl") for label in ("stock", "patched")]
+    assert service_latency.main(["--compare", *paths]) == 0
+    assert "p50 ratio" in capsys.readouterr().out
+
+
+def test_redirects_and_proxies_are_not_followed(service_latency, monkeypatch, capsys):
+    class Redirect(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.send_response(302)
+            self.send_header("Location", "http://example.invalid/")
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Redirect)
+    thread = threading.Thread(target=httpd.serve_forever, daemon=True)
+    thread.start()
+    monkeypatch.setenv("http_proxy", "http://example.invalid:1")
+    url = f"http://127.0.0.1:{httpd.server_port}"
+    assert service_latency.main(["--url", url, "--texts", "short"]) == 1
+    assert "HTTP 302" in capsys.readouterr().err
+    httpd.shutdown()
+    thread.join()
+    httpd.server_close()
 
 
 def test_compares_two_runs_and_draws(service_latency, server, tmp_path, capsys):

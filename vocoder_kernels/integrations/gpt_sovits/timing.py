@@ -2,16 +2,18 @@
 
 Stages: text (normalisation, phonemes, BERT), semantic (the autoregressive model), acoustic (flow or
 diffusion up to latent or mel), vocoder. A stage's time excludes what stages inside it take, so the
-parts add up to at most the whole. Source of the method names: upstream TTS_infer_pack/TTS.py ``TTS``.
+parts add up to at most the whole. Source of the method names: upstream TTS_infer_pack/TTS.py.
 """
 
 from __future__ import annotations
 
+import inspect
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Callable, Iterator
+from typing import Any, Callable
 
 import torch
 from torch import nn
@@ -19,6 +21,13 @@ from torch import nn
 from ...families import family_of
 
 STAGES = ("text", "semantic", "acoustic", "vocoder")
+TEXT_METHODS = ("preprocess", "pre_seg_text", "segment_and_extract_feature_for_text")
+SEMANTIC_METHODS = (
+    "infer_panel",
+    "infer_panel_naive",
+    "infer_panel_naive_batched",
+    "infer_panel_batch_infer",
+)
 ACOUSTIC_METHODS = (
     "using_vocoder_synthesis",
     "using_vocoder_synthesis_batched_infer",
@@ -34,6 +43,13 @@ class StageTimes:
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     calls: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STAGES, 0))
     total_seconds: float = 0.0
+
+    def add(self, other: StageTimes) -> None:
+        """Count what ``other`` measured as well."""
+        for stage in STAGES:
+            self.seconds[stage] += other.seconds[stage]
+            self.calls[stage] += other.calls[stage]
+        self.total_seconds += other.total_seconds
 
     def __str__(self) -> str:
         lines = [f"{'stage':<10} {'seconds':>9} {'share':>7} {'calls':>6}"]
@@ -68,12 +84,12 @@ def timed(tts: Any) -> Iterator[StageTimes]:
         if not callable(inner):
             return
 
-        def outer(*args: Any, **kwargs: Any) -> Any:
+        def measured(action: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             stack = local.__dict__.setdefault("stack", [])
             start = now()
             stack.append(0.0)
             try:
-                return inner(*args, **kwargs)
+                return action(*args, **kwargs)
             finally:
                 spent = now() - start
                 inside = stack.pop()
@@ -81,7 +97,12 @@ def timed(tts: Any) -> Iterator[StageTimes]:
                     stack[-1] += spent
                 with lock:
                     times.seconds[stage] += spent - inside
-                    times.calls[stage] += 1
+
+        def outer(*args: Any, **kwargs: Any) -> Any:
+            with lock:
+                times.calls[stage] += 1
+            result = measured(inner, *args, **kwargs)
+            return _step_by_step(result, measured) if inspect.isgenerator(result) else result
 
         undo.append(_replace(owner, name, outer))
 
@@ -98,11 +119,10 @@ def timed(tts: Any) -> Iterator[StageTimes]:
 
 
 def _wrap_stages(tts: Any, wrap: Callable[[Any, str, str], None]) -> None:
-    wrap(getattr(tts, "text_preprocessor", None), "preprocess", "text")
-    semantic = getattr(getattr(tts, "t2s_model", None), "model", None)
-    for name in ("infer_panel", "infer_panel_naive", "infer_panel_batch_infer"):
-        if name in dir(semantic):
-            wrap(semantic, name, "semantic")
+    for name in TEXT_METHODS:
+        wrap(getattr(tts, "text_preprocessor", None), name, "text")
+    for name in SEMANTIC_METHODS:
+        wrap(getattr(getattr(tts, "t2s_model", None), "model", None), name, "semantic")
     for name in ACOUSTIC_METHODS:
         wrap(tts, name, "acoustic")
     vits = getattr(tts, "vits_model", None)
@@ -115,6 +135,16 @@ def _wrap_stages(tts: Any, wrap: Callable[[Any, str, str], None]) -> None:
                     wrap(module, "forward", "vocoder")
 
 
+def _step_by_step(generator: Any, measured: Callable[..., Any]) -> Iterator[Any]:
+    """What streaming stages yield; only their own steps are measured, not what is done between."""
+    ended = object()
+    try:
+        while (item := measured(next, generator, ended)) is not ended:
+            yield item
+    finally:
+        generator.close()
+
+
 def _replace(owner: Any, name: str, value: Any) -> Callable[[], None]:
     """Set an instance attribute; returns what puts the former state back."""
     had = name in vars(owner)
@@ -124,7 +154,7 @@ def _replace(owner: Any, name: str, value: Any) -> Callable[[], None]:
     def restore() -> None:
         if had:
             object.__setattr__(owner, name, former)
-        else:
+        elif name in vars(owner):
             object.__delattr__(owner, name)
 
     return restore

@@ -45,13 +45,37 @@ class TTS_Config:
 
 class TextPreprocessor:
     def preprocess(self, text, language):
-        return torch.tensor([ord(c) % CODES for c in text])
+        phones, _ = self.segment_and_extract_feature_for_text(text)
+        return phones
+
+    def segment_and_extract_feature_for_text(self, text):
+        return torch.tensor([ord(c) % CODES for c in text]), None
+
+
+class Text2SemanticDecoder(torch.nn.Module):
+    """``infer_panel`` is set to the way a request wants, as upstream does."""
+
+    def infer_panel_naive(self, phones, chunk_length=16):
+        yield from phones.split(chunk_length)
+
+    def infer_panel_naive_batched(self, phones):
+        return torch.cat(list(self.infer_panel_naive(phones)))
+
+    def infer_panel_batch_infer(self, phones):
+        return phones.clone()
+
+
+class Text2SemanticLightningModule(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.model = Text2SemanticDecoder()
 
 
 class TTS:
     def __init__(self, configs):
         self.configs = configs
         self.vits_model = None
+        self.t2s_model = Text2SemanticLightningModule()
         self.vocoder = None
         self.vocoder_configs = {"sr": None}
         self._init_models()
@@ -127,8 +151,18 @@ class TTS:
 
     @torch.no_grad()
     def run(self, inputs):
-        codes = self.text_preprocessor.preprocess(inputs["text"], inputs.get("text_lang", "en"))
+        t2s = self.t2s_model.model
+        phones = self.text_preprocessor.preprocess(inputs["text"], inputs.get("text_lang", "en"))
+        if inputs.get("streaming_mode"):
+            t2s.infer_panel = t2s.infer_panel_naive
+        elif inputs.get("parallel_infer", True):
+            t2s.infer_panel = t2s.infer_panel_batch_infer
+        else:
+            t2s.infer_panel = t2s.infer_panel_naive_batched
         try:
+            codes = t2s.infer_panel(phones)
+            if inputs.get("streaming_mode"):
+                codes = torch.cat(list(codes))
             semantic = codes[None, None].to(self.configs.device)
             if inputs.get("fail"):
                 raise RuntimeError("a request that fails")
