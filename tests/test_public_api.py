@@ -20,7 +20,7 @@ def test_at_most_eight_names_and_all_resolve():
         _ = vocoder_kernels.nothing
 
 
-def test_import_has_no_side_effects():
+def test_import_has_no_side_effects(tmp_path):
     code = (
         "import sys, warnings\n"
         "warnings.simplefilter('error')\n"
@@ -29,14 +29,14 @@ def test_import_has_no_side_effects():
         "new = {m for m in set(sys.modules) - before if m.partition('.')[0] != 'vocoder_kernels'}\n"
         "assert 'torch' not in new and 'numpy' not in new, sorted(new)\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
 
 
-def test_submodules_do_not_hide_functions():
+def test_submodules_do_not_hide_functions(tmp_path):
     code = (
         "import vocoder_kernels.patching.api\n"
         "from vocoder_kernels import *\n"
         "import types\n"
         "assert isinstance(patch, types.FunctionType) and isinstance(verify, types.FunctionType)\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import wave
 from pathlib import Path
 
@@ -45,6 +46,7 @@ def shell(*arguments, **environment):
         text=True,
         check=False,
         env={**os.environ, **environment},
+        cwd=tempfile.gettempdir(),  # in the source tree, -m would find the package there
     )
 
 
@@ -56,7 +58,10 @@ def test_help_names_every_command_and_does_not_import_torch():
         "import sys; from vocoder_kernels.cli import main; main(['--help']); "
         "sys.exit('torch' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, cwd=tempfile.gettempdir()
+    )
+    assert done.returncode == 0
 
 
 @pytest.mark.parametrize("arguments", [(), ("sing",), ("synth",), ("bench", "--models", "v9")])

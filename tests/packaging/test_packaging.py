@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -76,7 +77,7 @@ def test_a_misspelt_switch_is_named(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
-def test_torch_and_the_extension_share_one_openmp_runtime():
+def test_torch_and_the_extension_share_one_openmp_runtime(tmp_path):
     if not native.available():
         pytest.skip("the native kernels were not built")
     script = (
@@ -86,10 +87,11 @@ def test_torch_and_the_extension_share_one_openmp_runtime():
         "names = {m.split()[-1] for m in maps if 'libgomp' in m or 'libomp' in m}\n"
         "assert len(names) == 1, names\n"
     )
-    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
+    # Elsewhere: in the source tree, the package there would be found before the installed one.
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)
 
 
-def test_a_missing_extension_says_why():
+def test_a_missing_extension_says_why(tmp_path):
     script = (
         "import sys; sys.modules['vocoder_kernels._native'] = None\n"
         "from vocoder_kernels import native\n"
@@ -101,4 +103,78 @@ def test_a_missing_extension_says_why():
         "else:\n"
         "    raise SystemExit('expected NativeUnavailable')\n"
     )
-    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
+    # Elsewhere: in the source tree, the package there would be found before the installed one.
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)
+
+
+PURE = {"VOCODER_KERNELS_NATIVE": "off", "VOCODER_KERNELS_CUDA": "off"}
+
+
+def pip(*arguments: str) -> None:
+    """Without a network: nothing is fetched, and the build uses what is installed here."""
+    offline = ("--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check")
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", *arguments, *offline],
+        env={**os.environ, **PURE},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+FALLS_BACK = """
+import torch, vocoder_kernels
+from vocoder_kernels.modules import Generator
+assert vocoder_kernels.__file__.startswith({where!r}), vocoder_kernels.__file__
+model = Generator(6, "2", (3,), ((1, 3),), (4,), 8, (8,)).eval().requires_grad_(False)
+x = torch.randn(1, 6, 5)
+before = model(x)
+outcome = vocoder_kernels.patch(model)
+assert not outcome and "VOCODER_KERNELS_NATIVE=off" in outcome.modules[0].why, str(outcome)
+assert torch.equal(model(x), before)
+"""
+
+
+@pytest.fixture
+def source(tmp_path) -> Path:
+    """A copy of the source tree, so that building leaves the tree itself alone."""
+    ignored = shutil.ignore_patterns(".*", "build", "*.so", "*.egg-info", "__pycache__", "tests")
+    return Path(shutil.copytree(ROOT, tmp_path / "source", ignore=ignored))
+
+
+@pytest.mark.parametrize("how", ["source archive", "wheel"])
+def test_an_installation_without_native_kernels_patches_and_falls_back(tmp_path, source, how):
+    if how == "source archive":
+        command = [sys.executable, "setup.py", "-q", "sdist", "--dist-dir", str(tmp_path)]
+        subprocess.run(command, cwd=source, env={**os.environ, **PURE}, check=True)
+        (what,) = tmp_path.glob("*.tar.gz")
+    else:
+        pip("wheel", str(source), "--wheel-dir", str(tmp_path))
+        (what,) = tmp_path.glob("*.whl")
+    site = tmp_path / "site"
+    pip("install", str(what), "--target", str(site))
+    run_in(site, FALLS_BACK.format(where=str(site)))
+    command = [sys.executable, site / "bin" / "vocoder-kernels", "doctor"]
+    done = subprocess.run(
+        command, env=only(site), capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 1 and "native CPU kernels" in done.stdout, done.stderr
+
+
+def test_an_editable_installation_runs_the_source_tree(tmp_path, source):
+    site = tmp_path / "site"
+    pip("install", "--editable", str(source), "--target", str(site))
+    run_in(site, FALLS_BACK.format(where=str(source)))
+
+
+def only(site: Path) -> dict[str, str]:
+    """An environment that finds the package in ``site`` before any other."""
+    return {**os.environ, "PYTHONPATH": str(site)}
+
+
+def run_in(site: Path, script: str) -> None:
+    # addsitedir reads .pth files, which an editable installation consists of.
+    script = f"import site; site.addsitedir({str(site)!r})\n{script}"
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=only(site), cwd=site, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

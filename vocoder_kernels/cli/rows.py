@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +24,8 @@ from .output import error, milliseconds
 SMALL_FRAMES = 10
 CHECK_FRAMES = 24
 LONG_S, SHORT_S = 60.0, 6.0
+BESIDE = Path(__file__).resolve().parents[2]
+"""The folder that holds the package."""
 
 
 @dataclass(frozen=True)
@@ -223,7 +226,9 @@ def memory(version: str, threads: int) -> Row:
     peaks = {}
     for seconds in (SHORT_S, LONG_S):
         probe = [sys.executable, "-m", f"{__package__}.memory_probe", version, str(seconds)]
-        done = subprocess.run([*probe, str(threads)], capture_output=True, text=True, check=False)
+        probe.append(str(threads))
+        # There, -m finds this very package, whatever folder of its name the user stands in.
+        done = subprocess.run(probe, cwd=BESIDE, capture_output=True, text=True, check=False)
         if done.returncode:
             why = done.stderr.strip().rsplit("\n", 1)[-1]
             return Row(name, None, "MiB", EXTRA_MIB, ok=False, why=f"the probe failed: {why}")
