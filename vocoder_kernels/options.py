@@ -24,7 +24,7 @@ class Options:
     verify: compare once with the original forward on a short random input when patching.
     isa: instruction set of the CPU kernels.
     threads: CPU threads; None follows ``torch.get_num_threads()``.
-    packed_mib: most memory for transformed CPU weights; beyond it slower, smaller packings are used.
+    packed_mib: most memory for transformed CPU weights; beyond it, slower and smaller packings.
     cuda_graphs: replay captured graphs; False launches every kernel from the host.
     join_requests: most requests of different threads that are run as one ragged batch; None runs
         each alone.

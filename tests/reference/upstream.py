@@ -1,15 +1,14 @@
-"""The published classes themselves, out of packages installed without their dependencies.
+"""The published classes themselves, out of packages in a folder of their own, without dependencies.
 
-``pip install --no-deps -r tests/upstream.txt`` brings them. Only the few files that define a
-vocoder are wanted of each package; whatever else these import (audio readers, training tools) is
-stood in for by empty modules while they load.
+``pip install --no-deps --target tests/.upstream -r tests/upstream.txt`` brings them. Only the few
+files that define a vocoder are wanted of each package; whatever else these import (audio readers,
+training tools) is stood in for by empty modules while they load.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.machinery
-import importlib.util
 import sys
 import types
 from contextlib import contextmanager
@@ -18,7 +17,8 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-HOW_TO_INSTALL = "pip install --no-deps -r tests/upstream.txt"
+FOLDER = Path(__file__).resolve().parents[1] / ".upstream"
+HOW_TO_INSTALL = "pip install --no-deps --target tests/.upstream -r tests/upstream.txt"
 SHARED_NAMES = ("module", "text")
 """Top-level names of GPT-SoVITS' own modules, too common to stay importable."""
 
@@ -61,28 +61,28 @@ class _EmptyModules:
 
 
 @contextmanager
-def empty_modules():
+def importing_from(folder: Path):
+    """Modules in ``folder`` go first; those that are nowhere are empty ones."""
     finder = _EmptyModules()
     sys.meta_path.append(finder)
+    sys.path.insert(0, str(folder))
     try:
         yield
     finally:
+        sys.path.remove(str(folder))
         sys.meta_path.remove(finder)
         for name in finder.made:
             sys.modules.pop(name, None)
 
 
-def folder_of(package: str) -> Path:
-    """Where ``package`` is installed; skips the test if it is not."""
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
+def must_have(package: str) -> None:
+    if not (FOLDER / package).is_dir():
         pytest.skip(f"needs the package {package}: {HOW_TO_INSTALL}")
-    return Path(next(iter(spec.submodule_search_locations)))
 
 
 def load(package: str, module: str) -> types.ModuleType:
-    folder_of(package)
-    with empty_modules():
+    must_have(package)
+    with importing_from(FOLDER):
         return importlib.import_module(f"{package}.{module}")
 
 
@@ -102,13 +102,12 @@ def lite_generator(config: dict) -> nn.Module:
 def cpufast_generator(config: dict) -> nn.Module:
     """``gpt-sovits-cpufast``: GPT-SoVITS' own tree, whose modules import each other by top-level
     names."""
-    sys.path.insert(0, str(folder_of("GPT_SoVITS")))
+    must_have("GPT_SoVITS")
     before = set(sys.modules)
     try:
-        with empty_modules():
+        with importing_from(FOLDER / "GPT_SoVITS"):
             models = importlib.import_module("module.models")
     finally:
-        sys.path.pop(0)
         for name in set(sys.modules) - before:
             if name.partition(".")[0] in SHARED_NAMES:
                 del sys.modules[name]

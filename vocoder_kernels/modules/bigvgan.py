@@ -16,7 +16,7 @@ from .hifigan import same_padding
 
 
 def kaiser_sinc_filter(cutoff: float, half_width: float, taps: int) -> torch.Tensor:
-    """Kaiser-windowed sinc low-pass of an even number of taps, unit sum, ``[1, 1, taps]`` float32."""
+    """Kaiser-windowed sinc low-pass of an even number of taps: ``[1, 1, taps]`` float32, unit sum."""
     attenuation = 2.285 * (taps // 2 - 1) * math.pi * 4 * half_width + 7.95
     if attenuation > 50.0:
         beta = 0.1102 * (attenuation - 8.7)
@@ -138,8 +138,9 @@ class AMPBlock1(nn.Module):
         super().__init__()
         self.convs1 = nn.ModuleList(_conv(channels, kernel_size, d) for d in dilations)
         self.convs2 = nn.ModuleList(_conv(channels, kernel_size, 1) for _ in dilations)
+        kind = ACTIVATIONS[activation]
         self.activations = nn.ModuleList(
-            Activation1d(ACTIVATIONS[activation](channels, logscale)) for _ in range(2 * len(dilations))
+            Activation1d(kind(channels, logscale)) for _ in range(2 * len(dilations))
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

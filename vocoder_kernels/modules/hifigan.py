@@ -60,7 +60,7 @@ class ResBlock2(nn.Module):
 
 
 class Generator(nn.Module):
-    """``forward(x: [B, initial_channel, T], g: [B, gin_channels, 1] | None) -> [B, 1, T * hop]``."""
+    """``forward(x: [B, initial_channel, T], g: [B, gin_channels, 1] or None) -> [B, 1, L]``."""
 
     def __init__(
         self,

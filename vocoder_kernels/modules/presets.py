@@ -1,4 +1,5 @@
-"""The vocoders of each GPT-SoVITS version by name, with random weights of unit-variance activations."""
+"""The vocoder of each GPT-SoVITS version by name, with random weights that keep activations near
+unit variance."""
 
 from __future__ import annotations
 
@@ -86,7 +87,7 @@ def randomise_(module: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def build(version: str, seed: int = 0) -> nn.Module:
-    """The vocoder of a GPT-SoVITS ``version`` (a key of `PRESETS`) with random weights, in eval mode.
+    """The vocoder of a GPT-SoVITS ``version``, a key of `PRESETS`: random weights, eval mode.
 
     Raises ``ValueError`` for an unknown version.
     """

@@ -1,4 +1,4 @@
-"""Layers of a vocoder as data: no tensors, no device. Weights travel beside them, keyed by ``name``."""
+"""Layers of a vocoder as data: no tensors, no device. Weights travel beside them, by ``name``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ALIAS_FREE_HALO = 5
 
 @dataclass(frozen=True)
 class Conv1d:
-    """Length-preserving convolution ``[B, C_in, T] -> [B, C_out, T]``, zero padding ``halo`` each side."""
+    """Length-preserving ``[B, C_in, T] -> [B, C_out, T]``, zero padding of ``halo`` each side."""
 
     name: str
     C_in: int

@@ -23,7 +23,8 @@ class Scale:
 
 @dataclass(frozen=True)
 class Vocoder:
-    """``x: [B, head.C_in, T]`` and, with ``cond``, ``g: [B, cond.C_in, 1]`` to ``[B, 1, length(T)]``."""
+    """``x: [B, head.C_in, T]``, with ``cond`` also ``g: [B, cond.C_in, 1]``, to
+    ``[B, 1, length(T)]``."""
 
     family: str
     head: Conv1d

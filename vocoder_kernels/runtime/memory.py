@@ -27,7 +27,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Placement:
-    """A buffer in the pool: bytes ``[offset, offset + size)``, live during steps ``first..last``."""
+    """A buffer in the pool: bytes ``[offset, offset + size)``, live in steps ``first..last``."""
 
     name: str
     offset: int
