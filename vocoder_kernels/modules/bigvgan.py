@@ -16,7 +16,7 @@ from .hifigan import same_padding
 
 
 def kaiser_sinc_filter(cutoff: float, half_width: float, taps: int) -> torch.Tensor:
-    """Kaiser-windowed sinc low-pass of an even number of taps: ``[1, 1, taps]`` float32, unit sum."""
+    """Kaiser-windowed sinc low-pass, an even number of taps: ``[1, 1, taps]`` float32, unit sum."""
     attenuation = 2.285 * (taps // 2 - 1) * math.pi * 4 * half_width + 7.95
     if attenuation > 50.0:
         beta = 0.1102 * (attenuation - 8.7)
