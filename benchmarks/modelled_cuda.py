@@ -57,20 +57,24 @@ def load_model() -> Any:
     return model
 
 
-def unit_launch(kernel: Any, T: int, dilation: int) -> Any:
-    """One launch of the three branches on ``T`` samples of zeros."""
+def unit_launch(kernel: Any, T: int, unit: int) -> tuple[Any, dict[int, str]]:
+    """A stage's launch number ``unit``, three branches on ``T`` samples of zeros, and its streams by
+    address: the first unit's branches read one tensor, the others what the unit before wrote."""
     from references import snake_weights
     from residual_unit_emulated import Branch, prepare
 
     C = kernel.C
-    vector = torch.ones(C)
-    branches = []
-    for k in K:
-        x, out = torch.zeros(1, T, C), torch.zeros(1, T, C)
+    vector, first = torch.ones(C), torch.zeros(1, T, C)
+    branches, streams = [], {}
+    for j, k in enumerate(K):
+        x, out = first if unit == 0 else torch.zeros(1, T, C), torch.zeros(1, T, C)
         weights = [torch.zeros(C, C, k)] * 2
-        branches.append(Branch(x, out, weights, [vector] * 2, dilation, [(vector, vector)] * 2))
+        snakes = [(vector, vector)] * 2
+        branches.append(Branch(x, out, weights, [vector] * 2, DILATIONS[unit], snakes))
+        streams[x.data_ptr()] = "input" if unit == 0 else f"unit {unit - 1} branch {j}"
+        streams[out.data_ptr()] = f"unit {unit} branch {j}"
     ranges = torch.tensor([[0, T]], dtype=torch.int32)
-    return prepare(kernel, branches, ranges, filters=snake_weights.filters())
+    return prepare(kernel, branches, ranges, filters=snake_weights.filters()), streams
 
 
 def unit_source(kernel: Any) -> str:
@@ -83,16 +87,16 @@ def unit_source(kernel: Any) -> str:
     )
 
 
-def profile_unit(model: Any, kernel: Any, T: int, dilation: int, arch: int, sample: int) -> Any:
+def profile_unit(model: Any, kernel: Any, T: int, unit: int, arch: int, sample: int) -> Any:
     """Counters of one launch, from ``sample`` CTAs of its grid."""
     import gpusim.core as emulator
     from emulation import SOURCES
 
-    launch = unit_launch(kernel, T, dilation)
-    handles = [
-        emulator.register(t.data_ptr(), t.numel() * t.element_size(), f"{i}")
-        for i, t in enumerate(launch.buffers)
-    ]
+    launch, streams = unit_launch(kernel, T, unit)
+    tensors = {t.data_ptr(): t for t in launch.buffers}
+    names = {at: streams.get(at, f"unit {unit} weights {i}") for i, at in enumerate(tensors)}
+    sizes = {names[at]: t.numel() * t.element_size() for at, t in tensors.items()}
+    handles = [emulator.register(at, sizes[name], name) for at, name in names.items()]
     try:
         profile = model.cuda_profile(
             unit_source(kernel),
@@ -108,10 +112,8 @@ def profile_unit(model: Any, kernel: Any, T: int, dilation: int, arch: int, samp
     finally:
         for handle in handles:
             emulator.unregister(handle)
-    for i, t in enumerate(launch.buffers):  # a sample of the grid touches a part of each tensor
-        for side in (profile.reads, profile.writes):
-            if f"{i}" in side:
-                side[f"{i}"] = t.numel() * t.element_size()
+    for side in (profile.reads, profile.writes):  # a sample touches a part of each tensor
+        side.update({name: sizes[name] for name in side if name in sizes})
     return profile
 
 
@@ -134,9 +136,12 @@ def model_stage(
     for name in devices:
         arch = 75 if model.device(name).arch < 80 else 80
         if arch not in profiles:
-            profiles[arch] = [profile_unit(model, kernel, T, d, arch, sample) for d in DILATIONS]
+            profiles[arch] = [
+                profile_unit(model, kernel, T, unit, arch, sample)
+                for unit in range(len(DILATIONS))
+            ]
         launches = [model.Launch(p, flops=needed_flops(stage, T)) for p in profiles[arch]]
-        estimates = [model.estimate(launch, name) for launch in launches]
+        estimates = model.sequence(launches, name, mode="graph").rows
         issued = sum(p.flops() for p in profiles[arch])
         rows.append(
             {

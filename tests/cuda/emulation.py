@@ -100,30 +100,3 @@ def place(rows: Sequence[torch.Tensor], firsts: Sequence[int], T_cap: int) -> to
     for b, (row, first) in enumerate(zip(rows, firsts)):
         out[b, first : first + row.shape[0]] = row
     return out
-
-
-def compiler_report(source: str, arch: int, folder: Path) -> dict[str, dict[str, int]]:
-    """Registers, spilled bytes and stack of each kernel as ptxas reports them."""
-    find_gpusim()
-    command = ["nvcc", "-std=c++17", "-cubin", f"-arch=sm_{arch}", "-Xptxas", "-v"]
-    command += ["-o", str(folder / f"{source}.{arch}.cubin"), str(SOURCES / source)]
-    run = subprocess.run(command, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    text = subprocess.run(["c++filt"], input=run.stderr, capture_output=True, text=True).stdout
-    report: dict[str, dict[str, int]] = {}
-    name = ""
-    for line in text.splitlines():
-        if found := re.search(r"entry function '(?:void )?(.*?)\(.*' for", line):
-            name = found.group(1).replace("vk::cuda::", "")
-            report[name] = {}
-        elif found := re.search(
-            r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", line
-        ):
-            stack, stores, loads = map(int, found.groups())
-            report[name].update(stack=stack, spills=stores + loads)
-        elif found := re.search(r"Used (\d+) registers", line):
-            smem = re.search(r"(\d+) bytes smem", line)
-            report[name].update(
-                registers=int(found.group(1)), shared=int(smem.group(1)) if smem else 0
-            )
-    return report

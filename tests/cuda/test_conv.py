@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from emulation import (
     C_NAMES,
     DTYPE_CODES,
-    compiler_report,
     kernels,
     place,
     pointer,
@@ -430,14 +429,3 @@ def test_shared_memory_has_no_bank_conflicts(arch, tile):
     tiles = -(-T // rows)
     issued = sum(m["flops"] for m in stats["mma"].values())
     assert issued == 2 * tiles * rows * 7 * 64 * 128
-
-
-@pytest.mark.parametrize("arch", (75, 80, 86, 89, 90, 100, 120))
-@pytest.mark.parametrize("source", sorted(FILES.values()))
-def test_compiles_without_spills(arch, source, tmp_path):
-    report = compiler_report(source, arch, tmp_path)
-    assert len(report) == sum(map(len, SHAPES.values()))
-    for name, figures in report.items():
-        assert figures["spills"] == 0 and figures["stack"] == 0, name
-        _, columns, _, ctas = map(int, name.split(">")[0].split(", ")[1:])
-        assert figures["registers"] * columns * ctas <= 65536, name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from emulation import compiler_report, place, poison, ranges_tensor
+from emulation import place, poison, ranges_tensor
 from references import alias_free, snake_weights
 from residual_unit_emulated import CHANNELS, FILES, Branch, prepare, variants
 
@@ -159,12 +159,3 @@ def test_shared_memory_and_products(C, snake):
         sum(m["flops"] for m in stats["mma"].values())
         == 2 * 2 * tiles * kernel.rows * steps * 16 * C
     )
-
-
-@pytest.mark.parametrize("arch", (75, 80, 86, 89, 90, 100, 120))
-@pytest.mark.parametrize("source", sorted(FILES.values()))
-def test_compiles_without_spills(arch, source, tmp_path):
-    report = compiler_report(source, arch, tmp_path)
-    assert len(report) == 2 * len(CHANNELS)
-    for name, figures in report.items():
-        assert figures["spills"] == 0 and figures["stack"] == 0, name
