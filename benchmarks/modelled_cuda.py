@@ -137,8 +137,7 @@ def model_stage(
         arch = 75 if model.device(name).arch < 80 else 80
         if arch not in profiles:
             profiles[arch] = [
-                profile_unit(model, kernel, T, unit, arch, sample)
-                for unit in range(len(DILATIONS))
+                profile_unit(model, kernel, T, unit, arch, sample) for unit in range(len(DILATIONS))
             ]
         launches = [model.Launch(p, flops=needed_flops(stage, T)) for p in profiles[arch]]
         estimates = model.sequence(launches, name, mode="graph").rows
@@ -150,6 +149,8 @@ def model_stage(
                 "device": name,
                 "us": sum(e.us for e in estimates),
                 "tensor_floor_us": sum(e.flops_floor_us for e in estimates),
+                "registers": estimates[0].info["registers"],
+                "ctas_per_sm": estimates[0].info["occupancy"],
                 "bound": sorted({f"{e.bound}/{e.next}" for e in estimates}),
                 "issued_to_needed": issued / (3 * needed_flops(stage, T)),
                 "shared_ratio": max(shared_ratio(p) for p in profiles[arch]),
@@ -161,7 +162,8 @@ def model_stage(
 def show(row: dict[str, Any]) -> None:
     print(
         f"{row['stage']:8} tile {row['tile']!s:14} {row['device']:12} {row['us']:7.0f} us  "
-        f"floor {row['tensor_floor_us']:6.0f} us  flops x{row['issued_to_needed']:.2f}  "
+        f"floor {row['tensor_floor_us']:5.0f} us  {row['registers']:3} registers, "
+        f"{row['ctas_per_sm']} CTAs per SM  flops x{row['issued_to_needed']:.2f}  "
         f"shared x{row['shared_ratio']:.2f}  {', '.join(row['bound'])}",
         flush=True,
     )

@@ -260,10 +260,10 @@ std::vector<std::array<int, 3>> conv_tiles(int source) {
     return tiles;
 }
 
-std::vector<std::array<int, 4>> unit_tiles(int C, bool snake) {
+std::vector<std::array<int, 4>> unit_tiles(int C) {
     std::vector<std::array<int, 4>> tiles;
     for (int index = 0; index < kUnitTiles; ++index) {
-        const UnitTile tile = unit_tile(C, snake, index);
+        const UnitTile tile = unit_tile(C, index);
         if (tile.warps_m)
             tiles.push_back({tile.warps_m, tile.warps_n, tile.m_tiles, tile.ctas_per_sm});
     }
@@ -285,12 +285,12 @@ void bind_queries(py::module_& m) {
         [](int rows, int reach) { return conv_shared_bytes({rows, 0, 0}, reach); }, py::arg("rows"),
         py::arg("reach"));
     m.def("tail_pitch", &tail_pitch, py::arg("C"));
-    m.def("unit_tiles", &unit_tiles, py::arg("C"), py::arg("snake"),
+    m.def("unit_tiles", &unit_tiles, py::arg("C"),
           "(warps_m, warps_n, m_tiles, ctas_per_sm) of the residual unit's tiles, largest first.");
     m.def(
         "unit_rows",
         [](int C, bool snake, int tile, int n_convs, int K) {
-            return unit_tile_rows(unit_tile(C, snake, tile), snake, n_convs, K);
+            return unit_tile_rows(unit_tile(C, tile), snake, n_convs, K);
         },
         py::arg("C"), py::arg("snake"), py::arg("tile"), py::arg("n_convs"), py::arg("K"),
         "Rows of output per CTA.");
@@ -298,7 +298,7 @@ void bind_queries(py::module_& m) {
         "unit_shared_bytes",
         [](int C, bool snake, int tile, int n_convs, int K, int dilation) {
             return unit_shared_bytes(
-                C, unit_shared_rows(unit_tile(C, snake, tile), C, snake, n_convs, K, dilation));
+                C, unit_shared_rows(unit_tile(C, tile), C, snake, n_convs, K, dilation));
         },
         py::arg("C"), py::arg("snake"), py::arg("tile"), py::arg("n_convs"), py::arg("K"),
         py::arg("dilation"));

@@ -55,7 +55,9 @@ struct ResidualUnit {
     // Taps between two barriers that keep the warps on the same weights while these are in L1.
     static constexpr int kTapsPerBarrier = 2;
     // Unrolling further lets the compiler request weights several steps ahead, and spill.
-    static constexpr int kStepUnroll = kMTiles * kNTiles >= 16 ? 2 : kGroups;
+    static constexpr int kStepUnroll = kMTiles * kNTiles >= 16   ? 2
+                                       : kMTiles * kNTiles >= 12 ? 1
+                                                                 : kGroups;
     static constexpr bool kTapBarrier = C >= 48 && kWarpsM > 1;
 
     using Core = TensorCore<T>;
@@ -217,9 +219,9 @@ struct ResidualUnit {
         }
     }
 
-    // LeakyReLU of x, `n_rows` rows (a multiple of 8) from row -halo, zeros outside the valid range.
-    // Loads are never conditional, so that the compiler can put several in flight; eight threads
-    // store one group of eight rows, which meets no bank conflicts at any odd pitch.
+    // LeakyReLU of x, `n_rows` rows (a multiple of 8) from row -halo, zeros outside the valid
+    // range. Loads are never conditional, so that the compiler can put several in flight; eight
+    // threads store one group of eight rows, which meets no bank conflicts at any odd pitch.
     __device__ static void fill_leaky(const UnitParams& p, const UnitWork& tile, char* shared,
                                       int halo) {
         const int first = tile.valid_begin, last = tile.valid_end - 1;

@@ -73,7 +73,7 @@ void launch_residual_unit(UnitParams params, int branches, int B, int C, bool sn
     require(B >= 1 && params.T_cap >= 1 && params.T_cap * C < 1ll << 31, kOp,
             "expected B of at least 1 and 1 to 2^31 values per row of batch, got B = " +
                 std::to_string(B) + ", T_cap = " + std::to_string(params.T_cap) + ".");
-    const UnitTile tile = unit_tile(C, snake, tile_index);
+    const UnitTile tile = unit_tile(C, tile_index);
     int64_t ctas = 0;
     params.n_rows = 0;
     for (int j = 0; j < branches; ++j) {

@@ -111,7 +111,8 @@ __device__ __forceinline__ void activate_snake(const TailParams& p, RowRange val
 }
 
 template <typename In, bool kSnake>
-__global__ void __launch_bounds__(kTailMaxThreads, 4) tail_kernel(TailParams p, bool leaky) {
+__global__ void __launch_bounds__(kTailMaxThreads, kSnake ? 3 : 4)
+    tail_kernel(TailParams p, bool leaky) {
     extern __shared__ float4 shared[];
     float* active = reinterpret_cast<float*>(shared);
     const RowRange valid = valid_rows(p.ranges, blockIdx.z, p.scale, p.extra);

@@ -40,7 +40,16 @@ def known_architectures() -> tuple[int, ...]:
 def reports(source: str) -> dict[int, dict[str, dict[str, int]]]:
     """By architecture and kernel: registers, bytes of stack, spills and static shared memory."""
     archs = [a for a in ARCHITECTURES if a in known_architectures()]
-    command = ["nvcc", "-std=c++17", "-Xptxas", "-v", "-c", "-o", "/dev/null", str(SOURCES / source)]
+    command = [
+        "nvcc",
+        "-std=c++17",
+        "-Xptxas",
+        "-v",
+        "-c",
+        "-o",
+        "/dev/null",
+        str(SOURCES / source),
+    ]
     command += [f"-gencode=arch=compute_{a},code=sm_{a}" for a in archs]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

@@ -70,24 +70,17 @@ class Kernel:
 
 
 @cache
-def _tiles() -> list[tuple[int, ...]]:
-    """(C, snake, warps_m, warps_n, m_tiles, ctas_per_sm), read from the table of the sources."""
-    found = []
-    C = 0
-    for line in (SOURCES / "residual_unit_table.h").read_text().splitlines():
-        if case := re.search(r"case (\d+):", line):
-            C = int(case.group(1))
-        tiles = [tuple(map(int, t.split(", "))) for t in re.findall(r"UnitTile\{([\d, ]+)\}", line)]
-        kinds = (True,) if "snake" in line else (False, True)
-        kinds = tuple(k for k in kinds if not any(f[:2] == (C, k) for f in found))
-        if C and "default" not in line and len(tiles) == 2:
-            found += [(C, kind, *tile) for kind in kinds for tile in tiles]
-    return found
+def _tiles() -> dict[int, list[tuple[int, ...]]]:
+    """By channel count (warps_m, warps_n, m_tiles, ctas_per_sm), as in the table of the sources."""
+    text = (SOURCES / "residual_unit_table.h").read_text()
+    tile = r"UnitTile\{(.*?)\}"
+    cases = re.findall(rf"case (\d+):\s+return large \? {tile} : {tile};", text)
+    return {int(C): [tuple(map(int, t.split(", "))) for t in tiles] for C, *tiles in cases}
 
 
 def variants(C: int, snake: bool, dtype: torch.dtype = torch.float16) -> list[Kernel]:
     """The compiled kernels, largest tile first."""
-    return [Kernel(dtype, *t) for t in _tiles() if t[:2] == (C, snake)]
+    return [Kernel(dtype, C, snake, *tile) for tile in _tiles()[C]]
 
 
 class _Branch(ctypes.Structure):

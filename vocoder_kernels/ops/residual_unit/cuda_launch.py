@@ -37,12 +37,10 @@ class UnitTile:
 
 
 @cache
-def _tiles(C: int, snake: bool) -> tuple[UnitTile, ...]:
+def _tiles(C: int) -> tuple[UnitTile, ...]:
     return tuple(
         UnitTile(index, 16 * warps_m * m_tiles, 32 * warps_m * warps_n, ctas_per_sm)
-        for index, (warps_m, warps_n, m_tiles, ctas_per_sm) in enumerate(
-            core().unit_tiles(C, snake)
-        )
+        for index, (warps_m, warps_n, m_tiles, ctas_per_sm) in enumerate(core().unit_tiles(C))
     )
 
 
@@ -62,7 +60,7 @@ def _fitting(desc: ResidualUnitDesc, target: Target) -> list[UnitTile]:
     """Tiles that fit into shared memory and spend at least half of their rows on output."""
     return [
         tile
-        for tile in _tiles(desc.C, desc.snake)
+        for tile in _tiles(desc.C)
         if _shared_bytes(desc, tile) <= target.shared_bytes
         and 2 * _output_rows(desc, tile, max(desc.K)) >= tile.rows
     ]
@@ -88,7 +86,7 @@ def can_run(desc: ResidualUnitDesc, target: Target) -> Support:
     support = slope_support(NAME, desc.slope) and tensor_core_support(target, desc.dtype)
     if not support:
         return support
-    if not _tiles(desc.C, desc.snake):
+    if not _tiles(desc.C):
         return Support(False, f"{NAME}: no fused kernel for {desc.C} channels")
     if not _fitting(desc, target):
         return Support(
@@ -100,13 +98,13 @@ def can_run(desc: ResidualUnitDesc, target: Target) -> Support:
 
 
 def choose_config(desc: ResidualUnitDesc, B: int, T_cap: int, target: Target) -> UnitTile:
-    """The largest tile that still gives every multiprocessor as many CTAs as it can hold."""
-    tiles = _fitting(desc, target)
-    for tile in tiles:
+    """The tile with the fewest rows on the busiest multiprocessor; the larger of equals."""
+
+    def busiest_rows(tile: UnitTile) -> int:
         ctas = sum(B * -(-T_cap // _output_rows(desc, tile, k)) for k in desc.K)
-        if ctas >= target.multiprocessors * tile.ctas_per_sm:
-            return tile
-    return tiles[-1]
+        return -(-ctas // target.multiprocessors) * tile.rows
+
+    return min(_fitting(desc, target), key=busiest_rows)
 
 
 def launch(
