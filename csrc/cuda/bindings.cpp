@@ -260,7 +260,7 @@ std::vector<std::array<int, 3>> conv_tiles(int source) {
     return tiles;
 }
 
-std::vector<std::array<int, 4>> unit_tiles(int C) {
+std::vector<std::array<int, 4>> unit_tiles(int C, bool) {
     std::vector<std::array<int, 4>> tiles;
     for (int index = 0; index < kUnitTiles; ++index) {
         const UnitTile tile = unit_tile(C, index);
@@ -285,7 +285,7 @@ void bind_queries(py::module_& m) {
         [](int rows, int reach) { return conv_shared_bytes({rows, 0, 0}, reach); }, py::arg("rows"),
         py::arg("reach"));
     m.def("tail_pitch", &tail_pitch, py::arg("C"));
-    m.def("unit_tiles", &unit_tiles, py::arg("C"),
+    m.def("unit_tiles", &unit_tiles, py::arg("C"), py::arg("snake"),
           "(warps_m, warps_n, m_tiles, ctas_per_sm) of the residual unit's tiles, largest first.");
     m.def(
         "unit_rows",

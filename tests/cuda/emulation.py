@@ -41,7 +41,7 @@ class Kernels:
 
     def __init__(self, source: str, arch: int) -> None:
         gpusim = find_gpusim()
-        text = f'#include "{SOURCES / source}"\n// {fingerprint()}\n'
+        text = f'#include "{SOURCES / source}"\n// {fingerprint(source)}\n'
         ptx = gpusim.nvcc_ptx(text, arch=arch, flags=["-std=c++17", "-I", str(SOURCES)])
         self.module = gpusim.Module(ptx)
         names = list(self.module.kernels)
@@ -67,14 +67,15 @@ class Kernels:
 
 
 @functools.cache
-def fingerprint() -> str:
-    """Changes with any kernel source, so that cached PTX is never stale."""
+def fingerprint(source: str) -> str:
+    """Changes with a source or any header it includes, so that cached PTX is never stale."""
     import hashlib
 
-    digest = hashlib.sha256()
-    for path in sorted([*SOURCES.glob("*.cuh"), *SOURCES.glob("*.h"), *SOURCES.glob("*.cu")]):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    text, seen = (SOURCES / source).read_text(), {source}
+    while missing := set(re.findall(r'#include "([\w.]+)"', text)) - seen:
+        seen |= missing
+        text += "".join((SOURCES / name).read_text() for name in sorted(missing))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @functools.cache

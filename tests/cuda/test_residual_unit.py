@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from emulation import place, poison, ranges_tensor
 from references import alias_free, snake_weights
-from residual_unit_emulated import CHANNELS, FILES, Branch, prepare, variants
+from residual_unit_emulated import Branch, prepare, variants
 
 ARCHITECTURES = (75, 80, 86, 89, 90)
 LEAKY, SNAKE = False, True

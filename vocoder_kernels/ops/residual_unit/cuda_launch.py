@@ -37,10 +37,10 @@ class UnitTile:
 
 
 @cache
-def _tiles(C: int) -> tuple[UnitTile, ...]:
+def _tiles(C: int, snake: bool) -> tuple[UnitTile, ...]:
     return tuple(
         UnitTile(index, 16 * warps_m * m_tiles, 32 * warps_m * warps_n, ctas_per_sm)
-        for index, (warps_m, warps_n, m_tiles, ctas_per_sm) in enumerate(core().unit_tiles(C))
+        for index, (warps_m, warps_n, m_tiles, ctas_per_sm) in enumerate(core().unit_tiles(C, snake))
     )
 
 
@@ -60,7 +60,7 @@ def _fitting(desc: ResidualUnitDesc, target: Target) -> list[UnitTile]:
     """Tiles that fit into shared memory and spend at least half of their rows on output."""
     return [
         tile
-        for tile in _tiles(desc.C)
+        for tile in _tiles(desc.C, desc.snake)
         if _shared_bytes(desc, tile) <= target.shared_bytes
         and 2 * _output_rows(desc, tile, max(desc.K)) >= tile.rows
     ]
@@ -86,7 +86,7 @@ def can_run(desc: ResidualUnitDesc, target: Target) -> Support:
     support = slope_support(NAME, desc.slope) and tensor_core_support(target, desc.dtype)
     if not support:
         return support
-    if not _tiles(desc.C):
+    if not _tiles(desc.C, desc.snake):
         return Support(False, f"{NAME}: no fused kernel for {desc.C} channels")
     if not _fitting(desc, target):
         return Support(
