@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from reference import CONFIGS
-from vocoders import assert_contract, case
+from vocoders import BRIEF, assert_contract, case
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 TF32_ULP = 2.0**-10
@@ -69,3 +69,14 @@ def test_channels_last_and_expanded_inputs():
     assert torch.equal(engine(strided, c.g), engine(*c.args))
     shared = c.g[:1]
     assert torch.equal(engine(c.x, shared), engine(c.x, shared.expand(3, -1, -1).contiguous()))
+
+
+def test_the_plan_in_words():
+    """For a window and for many, without running anything."""
+    c = case(BRIEF["bigvgan"], torch.float16, frames=1)
+    engine = c.engine(chunk_frames=20)
+    text = engine.explain(130)
+    assert "graph launch of" in text and "pool of" in text and "GFLOP" in text
+    for step in ("head", "stage0.up", "stage1.unit1", "tail"):
+        assert step in text
+    assert engine.statistics()["pool_bytes"] == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from reference import build
 
@@ -25,13 +27,8 @@ class EveryKernel(Chooser):
 
     def find(self, op, desc):
         if op == "residual_unit" and (desc.C not in FUSED_CHANNELS or desc.dtype == torch.float32):
-            return None
-        return Choice(op, "cuda" if op in ("residual_unit", "tail", "alias_free") else "triton")
-
-    def __call__(self, op, desc):
-        choice = self.find(op, desc)
-        assert choice is not None, "only residual_unit is ever refused, and then not asked for"
-        return choice
+            return None, f"no fused kernel for {desc.C} channels"
+        return Choice(op, "cuda" if op in ("residual_unit", "tail", "alias_free") else "triton"), ""
 
 
 class NoFusion(EveryKernel):
@@ -39,13 +36,19 @@ class NoFusion(EveryKernel):
 
     def find(self, op, desc):
         if op == "residual_unit" or (op == "tail" and desc.snake):
-            return None
-        return Choice(op, "triton")
+            return None, "fused kernels are not there"
+        return Choice(op, "triton"), ""
+
+
+@cache
+def _version(name):
+    return describe(build_preset(name))
 
 
 def vocoder(name_or_config):
+    """Of a GPT-SoVITS version, or of a configuration."""
     if isinstance(name_or_config, str):
-        return describe(build_preset(name_or_config))
+        return _version(name_or_config)
     return describe(build(name_or_config))
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from planning import EveryKernel, NoFusion, program, vocoder
 from reference import CONFIGS, configs
 
@@ -36,6 +36,12 @@ def test_wide_and_narrow_stages():
     """v4: two grouped convolutions per unit at 256 and 128 channels, one launch below."""
     counts = Counter(step.op for step in program(vocoder("v4")).launches)
     assert counts == {"head": 1, "upsample": 5, "residual_conv": 12, "residual_unit": 9, "tail": 1}
+
+
+def test_notes_tell_what_was_not_fused():
+    notes = program(vocoder("v4")).notes
+    assert [note.split()[0] for note in notes] == ["stage0", "stage1"]
+    assert "no fused kernel for 256 channels" in notes[0]
 
 
 def test_longest_branch_first():
@@ -82,6 +88,7 @@ def test_dataflow_of_the_models(version, choose):
     check_sizes(found)
 
 
+@settings(max_examples=30)
 @given(config=configs())
 def test_dataflow_of_any_vocoder(config):
     for choose in (EveryKernel(), NoFusion()):

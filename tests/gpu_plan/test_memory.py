@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from planning import EveryKernel, NoFusion, program, vocoder
 from reference import configs
@@ -24,6 +24,7 @@ def test_pool_of_the_models(version):
         assert pool.pool_bytes <= 512 * BYTES_PER_FRAME[version]
 
 
+@settings(max_examples=30)
 @given(config=configs(), frames=st.integers(1, 300), batch=st.integers(1, 9))
 def test_no_live_buffers_overlap(config, frames, batch):
     found = program(vocoder(config))
@@ -36,6 +37,7 @@ def test_no_live_buffers_overlap(config, frames, batch):
         assert sizes[name] >= buffer.nbytes(frames, batch)
 
 
+@settings(max_examples=30)
 @given(config=configs(), frames=st.integers(1, 64))
 def test_inputs_are_live_from_the_start_and_output_to_the_end(config, frames):
     """They are copied in before any launch and out after the last."""
@@ -46,6 +48,7 @@ def test_inputs_are_live_from_the_start_and_output_to_the_end(config, frames):
     assert lives["output"].last == len(found.steps) - 1
 
 
+@settings(max_examples=30)
 @given(config=configs(), frames=st.integers(2, 300))
 def test_more_frames_take_no_less_memory(config, frames):
     found = program(vocoder(config))

@@ -38,13 +38,14 @@ class Chooser:
         self.target = target
         self.allowed = allowed
 
-    def find(self, op: str, desc: Any) -> Choice | None:
+    def find(self, op: str, desc: Any) -> tuple[Choice | None, str]:
+        """The choice, or None and every implementation's reason."""
         name, support = registry.choose(op, desc, self.target, self.allowed)
-        return Choice(op, name, support.reason) if support else None
+        return (Choice(op, name, support.reason) if support else None), support.reason
 
     def __call__(self, op: str, desc: Any) -> Choice:
-        """Raises `Unsupported` with every implementation's reason if none can."""
-        name, support = registry.choose(op, desc, self.target, self.allowed)
-        if not support:
-            raise Unsupported(f"{op}: {support.reason}")
-        return Choice(op, name, support.reason)
+        """Raises `Unsupported` if no implementation can."""
+        choice, why_not = self.find(op, desc)
+        if choice is None:
+            raise Unsupported(f"{op}: {why_not}")
+        return choice

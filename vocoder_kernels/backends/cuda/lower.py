@@ -144,7 +144,7 @@ class _Lowering:
             )
 
         tail = desc(snake, len(reads), STREAM)
-        if snake and not build.choose.find("tail", tail):
+        if snake and build.choose.find("tail", tail)[0] is None:
             one = AliasFreeDesc(
                 post.C_in, 1, STREAM, build.dtype, scale.scale, scale.extra, mean=len(reads)
             )

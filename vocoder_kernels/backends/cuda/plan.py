@@ -34,10 +34,8 @@ class Plan:
 
     def nbytes(self, step: Step) -> int:
         """Bytes of the step's buffers, each read or written once; weights come on top."""
-        buffers = self.program.buffers
-        return sum(
-            buffers[name].nbytes(self.frames, self.batch) for name in (*step.reads, *step.writes)
-        )
+        found = map(self.program.buffers.get, (*step.reads, *step.writes))
+        return sum(buffer.nbytes(self.frames, self.batch) for buffer in found if buffer)
 
     def __str__(self) -> str:
         lines = [
@@ -54,6 +52,7 @@ class Plan:
                 )
         choices = {step.desc.choice for step in self.program.launches}
         lines += sorted(f"  {c.op} by {c.name}, since {c.why_not}" for c in choices if c.why_not)
+        lines += [f"  {note}" for note in self.program.notes]
         return "\n".join([*lines, str(self.pool)])
 
 

@@ -39,7 +39,10 @@ class ResidualStage:
             for k in range(max(map(len, stage.branches)))
             for branches in _alike(stage, k)
         ]
-        self._fused = all(self._fusable(group) for group in self._groups)
+        why_not = next(filter(None, map(self._why_not_fused, self._groups)), "")
+        self._fused = not why_not
+        if why_not:
+            build.note(f"{label} takes a launch per convolution, since {why_not}")
         self._streams: list[str] = []
         self._activated: list[str | None] = []
 
@@ -59,16 +62,15 @@ class ResidualStage:
                 self._unit(group)
         return tuple(self._streams)
 
-    def _fusable(self, group: _Group) -> bool:
-        """Whether one kernel computes whole units: two convolutions of one size, the second
-        without dilation, after one kind of activation, or a single convolution."""
+    def _why_not_fused(self, group: _Group) -> str:
+        """Why no kernel computes whole units, or an empty string."""
         for unit in group.units:
             first, last = unit.convs[0], unit.convs[-1]
-            if len(unit.convs) > 2 or len(set(map(_kind, unit.activations))) > 1:
-                return False
-            if len(unit.convs) == 2 and (first.K != last.K or last.dilation != 1):
-                return False
-        return self._build.choose.find("residual_unit", self._unit_desc(group)) is not None
+            same = first.K == last.K and len(set(map(_kind, unit.activations))) == 1
+            if len(unit.convs) > 2 or not same or (unit.convs[1:] and last.dilation != 1):
+                return "its units are not two convolutions alike, the second without dilation"
+        choice, why_not = self._build.choose.find("residual_unit", self._unit_desc(group))
+        return "" if choice else why_not
 
     def _unit_desc(self, group: _Group) -> ResidualUnitDesc:
         activation = group.units[0].activations[0]

@@ -67,10 +67,12 @@ class Work:
 
 @dataclass(frozen=True)
 class Program:
-    """Steps in order, the first copying in and the last copying out, and their buffers."""
+    """Steps in order, the first copying in and the last copying out, their buffers, and remarks on
+    what was not chosen."""
 
     steps: tuple[Step, ...]
     buffers: Mapping[str, Buffer]
+    notes: tuple[str, ...]
 
     @property
     def launches(self) -> tuple[Step, ...]:
@@ -87,6 +89,7 @@ class Builder:
         self.choose = choose
         self._steps: list[Step] = []
         self._buffers: dict[str, Buffer] = {}
+        self._notes: list[str] = []
 
     def buffer(
         self, name: str, dims: tuple[Dim, ...], dtype: torch.dtype, scale: Scale = FRAMES
@@ -117,8 +120,11 @@ class Builder:
     def copy(self, op: str, reads: tuple[str, ...], writes: tuple[str, ...]) -> None:
         self._steps.append(Step(op, op, reads, writes))
 
+    def note(self, text: str) -> None:
+        self._notes.append(text)
+
     def program(self) -> Program:
-        return Program(tuple(self._steps), self._buffers)
+        return Program(tuple(self._steps), self._buffers, tuple(self._notes))
 
 
 def slope_of(activation: Activation) -> float:
