@@ -115,7 +115,7 @@ class Modeller:
         """The model's estimate of one launch for ``frames`` frames whose inputs are in L2 as far as
         they fit."""
         config = config or self.config(desc, frames, device)
-        profile = self._profile(desc, config)
+        profile = self._profile(desc, config, 90 if self.model.device(device).arch >= 90 else 80)
         grid, _, named = self._recorded(desc, frames, config, "meta")
         launch = self.model.Launch(
             profile,
@@ -125,15 +125,16 @@ class Modeller:
         )
         return self.model.sequence([launch], device, "graph").rows[0]
 
-    def _profile(self, desc: Any, config: Any) -> Any:
+    def _profile(self, desc: Any, config: Any, arch: int) -> Any:
         desc = replace(desc, scale=1, extra=0)
-        if (desc, config) not in self.profiles:
+        key = desc, config, arch
+        if key not in self.profiles:
             kernel, branches = self._kernel(desc)[2], getattr(desc, "branches", 1)
             _, (grid, args, kwargs), _ = self._recorded(desc, 400, config, "cpu")
-            self.profiles[desc, config] = self.model.triton_profile(
-                kernel, grid, *args, arch=80, sample=branches, **kwargs
+            self.profiles[key] = self.model.triton_profile(
+                kernel, grid, *args, arch=arch, sample=branches, **kwargs
             )
-        return self.profiles[desc, config]
+        return self.profiles[key]
 
     def _kernel(self, desc: Any) -> tuple[Any, str, Any]:
         from layer_shapes import OPS, operation

@@ -1,4 +1,4 @@
-"""Compiles what a launch would launch, for a GPU that is not there, and reads what compilers report."""
+"""Compiles what a launch would launch, for a GPU that is not there, and reads the report."""
 
 from __future__ import annotations
 
@@ -78,18 +78,18 @@ class _Driver:
 @contextlib.contextmanager
 def _driving(driver: _Driver) -> Iterator[None]:
     config = triton.runtime.driver
-    before = config._active
-    config._active = driver
+    before = dict(vars(config))
+    config.set_active(driver)
     try:
         yield
     finally:
-        config._active = before
+        vars(config).update(before)
 
 
 def compile_launches(
     kernel: Any, launches: Callable[[], None], backend: str, arch: Any
 ) -> list[Report]:
-    """A report of every specialisation of ``kernel`` that ``launches`` (on "meta" tensors) wants."""
+    """A report of every specialisation of ``kernel`` that ``launches``, on "meta" tensors, use."""
     driver = _Driver(backend, arch)
     caches = kernel.device_caches
     caches.pop(driver.number, None)

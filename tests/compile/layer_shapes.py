@@ -1,5 +1,5 @@
-"""Layers of real vocoders, and their launches on tensors without meaningful values: for compilers'
-reports ("meta" tensors, without storage) and for models of time (CPU tensors)."""
+"""Layers of the real vocoders, and their launches on tensors without meaningful values: for
+compilers' reports ("meta" tensors, without storage) and for models of time (CPU tensors)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, Callable
 
 import torch
 
+from vocoder_kernels.modules.presets import PRESETS
 from vocoder_kernels.ops.alias_free import AliasFreeDesc
 from vocoder_kernels.ops.head import HeadDesc
 from vocoder_kernels.ops.registry import operation
@@ -25,6 +26,40 @@ OPS = {
 }
 
 
+def layers(version: str, dtype: torch.dtype, precision: str = "ieee") -> dict[str, Any]:
+    """Descriptions of every kind of layer of a preset when Triton runs all of it."""
+    preset = PRESETS[version]
+    snake, C = "num_mels" in preset, preset["upsample_initial_channel"]
+    slope = 1.0 if snake else 0.1
+    mels = preset["num_mels" if snake else "initial_channel"]
+    cond = "gin_channels" in preset
+    how = {"dtype": dtype, "precision": precision}
+    found: dict[str, Any] = {"head": HeadDesc(mels, C, 7, cond=cond, slope=slope, **how)}
+    here = {"scale": 1, "extra": 0}
+    for i, (stride, K) in enumerate(zip(preset["upsample_rates"], preset["upsample_kernel_sizes"])):
+        found[f"up{i}"] = up = UpsampleDesc(
+            C, C // 2, K, stride, (K - stride) // 2, inputs=3 if i else 0,
+            slope_in=slope if i else 1.0, slope_out=slope, activated=not snake, **here, **how,
+        )  # fmt: skip
+        C, here = C // 2, {"scale": up.scale_out, "extra": up.extra_out}
+        branches: dict[str, Any] = {"C_in": C, "C_out": C, "K": (11, 7, 3), "slope": slope}
+        found[f"C{C} first"] = ResidualConvDesc(dilation=(3, 3, 3), **branches, **here, **how)
+        found[f"C{C} second"] = ResidualConvDesc(
+            dilation=(1, 1, 1), residual=True, stream=True, activated=not snake,
+            **branches, **here, **how,
+        )  # fmt: skip
+        if snake:
+            found[f"C{C} snake"] = AliasFreeDesc(C, 3, F32, dtype, **here)
+            found[f"C{C} second snake"] = AliasFreeDesc(C, 3, dtype, dtype, **here)
+    if snake:
+        found["last snake"] = AliasFreeDesc(C, 1, F32, dtype, mean=3, **here)
+    found["tail"] = TailDesc(
+        C, 7, 1 if snake else 3, dtype if snake else F32, slope=1.0 if snake else 0.01,
+        bias=preset.get("is_bias", False), end="clamp" if snake else "tanh", **here,
+    )  # fmt: skip
+    return found
+
+
 class Tensors:
     """Makes the tensors of a launch for B windows of ``frames`` frames, all valid."""
 
@@ -36,7 +71,7 @@ class Tensors:
 
     def buffers(self, n: int, d: Any, C: int, dtype: torch.dtype = F32) -> list[torch.Tensor]:
         """``n`` channels-last buffers at the scale of ``d``."""
-        return [self(self.B, self.frames * d.scale, C, dtype=dtype) for _ in range(n)]
+        return [self(self.B, self.frames * d.scale + d.extra, C, dtype=dtype) for _ in range(n)]
 
     def ranges(self) -> torch.Tensor:
         rows = self(self.B, 2, dtype=torch.int32)
@@ -49,7 +84,7 @@ def launch(
 ) -> None:
     """The launch of ``desc`` with ``config``, or the configuration chosen for it."""
     op = operation(OPS[type(desc)])
-    T = frames * desc.scale
+    T = frames * desc.scale + desc.extra
     config = config or op.choose_config(desc, B, T, target)
     op.launch(desc, config, *ARGUMENTS[type(desc)](desc, Tensors(B, frames, device)))
 
@@ -68,7 +103,7 @@ def _residual_conv(d: ResidualConvDesc, make: Tensors) -> tuple[Any, ...]:
 
 
 def _upsample(d: UpsampleDesc, make: Tensors) -> tuple[Any, ...]:
-    shape = (make.B, make.frames * d.scale_out, d.C_out)
+    shape = (make.B, make.frames * d.scale_out + d.extra_out, d.C_out)
     return (
         make.buffers(max(1, d.inputs), d, d.C_in, F32 if d.inputs else d.dtype),
         make(d.taps, d.C_in, d.stride * d.C_out, dtype=d.dtype),
@@ -94,7 +129,7 @@ def _head(d: HeadDesc, make: Tensors) -> tuple[Any, ...]:
 def _alias_free(d: AliasFreeDesc, make: Tensors) -> tuple[Any, ...]:
     n = d.tensors
     return (
-        make.buffers(n, d, d.C, d.dtype_in),
+        make.buffers(n * d.mean, d, d.C, d.dtype_in),
         [make(d.C) for _ in range(n)],
         [make(d.C) for _ in range(n)],
         make(24),
@@ -109,7 +144,7 @@ def _tail(d: TailDesc, make: Tensors) -> tuple[Any, ...]:
         make(d.K, d.C_in),
         make(1),
         make.ranges(),
-        make(make.B, make.frames * d.scale, dtype=torch.float16),
+        make(make.B, make.frames * d.scale + d.extra, dtype=torch.float16),
     )
 
 

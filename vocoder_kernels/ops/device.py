@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import triton
 import triton.language as tl
+
+if [int(n) for n in re.findall(r"\d+", triton.__version__)[:2]] < [3, 3]:
+    # Tuples as arguments.
+    raise ImportError(f"Triton 3.3 (PyTorch 2.7) or later is needed, found {triton.__version__}")
 
 
 @triton.jit

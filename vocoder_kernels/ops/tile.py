@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -22,12 +22,75 @@ class TileConfig:
     num_warps: int = 4
     num_stages: int = 3
 
-    def shared_bytes(self, element_bytes: int, inputs: int = 1) -> int:
-        """Upper bound of the pipeline's shared memory."""
-        return self.num_stages * self.BK * (self.BT * inputs + self.BN) * element_bytes
+    def shared_bytes(self, row_bytes: int, column_bytes: int) -> int:
+        """Upper bound of the pipeline's shared memory. ``row_bytes``, ``column_bytes``: of one
+        sample and one channel per product: two fp32 streams and fp16 weights are 8 and 2."""
+        return self.num_stages * self.BK * (self.BT * row_bytes + self.BN * column_bytes)
 
     def ctas(self, rows: int, columns: int) -> int:
         return -(-rows // self.BT) * -(-columns // self.BN)
+
+
+@dataclass(frozen=True)
+class Product:
+    """``rows`` x ``columns`` outputs of each branch, branch j a sum over ``depths[j]`` products,
+    longest first, of ``channels`` per tap; ``row_bytes``: of the input per product."""
+
+    rows: int
+    columns: int
+    depths: tuple[int, ...]
+    channels: int
+    row_bytes: int
+
+
+@dataclass(frozen=True)
+class _Rung:
+    """``alone``: time of a CTA that has its multiprocessor for itself; ``among``: per CTA of
+    several there. Microseconds at a depth of 1792, modelled for the GPU named at the ladder."""
+
+    tile: TileConfig
+    alone: float
+    among: float
+
+
+def _rung(
+    BT: int, BN: int, BK: int, num_stages: int, alone: float, among: float, num_warps: int = 4
+) -> _Rung:
+    return _Rung(TileConfig(BT, BN, BK, num_warps, num_stages), alone, among)
+
+
+_A100 = (
+    _rung(32, 32, 64, 4, 8.2, 5.4),
+    _rung(32, 64, 64, 3, 10.0, 7.8),
+    _rung(64, 64, 64, 3, 11.6, 10.9),
+    _rung(64, 128, 32, 3, 20.0, 15.8),
+    _rung(128, 64, 32, 3, 20.6, 16.5),
+    _rung(128, 128, 32, 3, 30.0, 28.0),
+)
+_GEFORCE = (  # RTX 4090: half the tensor rate per byte of L2
+    _rung(32, 32, 64, 4, 6.4, 6.8),
+    _rung(32, 64, 64, 3, 8.8, 10.2),
+    _rung(64, 64, 64, 3, 13.4, 12.8),
+    _rung(64, 128, 32, 3, 26.4, 24.8),
+    _rung(128, 64, 32, 3, 26.8, 24.6),
+    _rung(128, 128, 32, 3, 49.4, 48.8),
+)
+_HOPPER = (  # H100; fewer rows than 64 would compile to other instructions, with other bits
+    _rung(64, 64, 64, 3, 7.4, 5.0),
+    _rung(64, 128, 64, 3, 11.7, 8.3),
+    _rung(128, 64, 64, 3, 11.5, 8.3),
+    _rung(128, 128, 64, 3, 16.5, 13.0),
+)
+# Inputs averaged on load go through registers: as asynchronous copies their fp32 tiles have bank
+# conflicts without end (256 channels, A100: 807 us against 52).
+_MEAN = (
+    _rung(32, 128, 64, 1, 9.6, 6.8),
+    _rung(64, 128, 32, 1, 18.0, 12.2, num_warps=8),
+)
+_FLOAT32 = (  # no tensor cores: the time is that of the products
+    _rung(32, 64, 16, 3, 2.0, 2.0),
+    _rung(64, 64, 16, 3, 3.8, 3.8),
+)
 
 
 def next_power_of_2(n: int) -> int:
@@ -42,33 +105,61 @@ def column_tile(columns: int, largest: int) -> int:
     return BN
 
 
-def choose_tile(
-    rows: int, columns: int, depth: int, dtype: torch.dtype, precision: str, target: Target
-) -> TileConfig:
-    """The largest tile of the ladder that still gives every multiprocessor work.
-
-    ``rows`` counts samples of the whole grid (batch and branches), ``depth`` input channels.
-    """
-    if dtype == torch.float32:
-        return _fp32_tile(rows, columns, depth, precision, target)
-    BK = 64 if depth >= 64 or depth % 16 else 32
-    if target.backend == "hip" or target.arch < 80:
-        return TileConfig(64, column_tile(columns, 64), 32, 4, 2)
-    ladder = [(128, 128, 32), (64, 128, BK), (64, 64, BK), (32, 64, BK)]
-    if target.arch >= 90:
-        ladder.pop()
-    for BT, BN, bk in ladder:
-        tile = TileConfig(BT, column_tile(columns, BN), bk, 4, 3)
-        if tile.ctas(rows, columns) >= target.multiprocessors:
-            return tile
-    return tile
+def choose_tile(product: Product, dtype: torch.dtype, precision: str, target: Target) -> TileConfig:
+    """The tile of the ladder with the least modelled time on the busiest multiprocessor: small
+    tiles spread short windows, large ones reuse more of what they load."""
+    tensor_cores = dtype != torch.float32 or precision == "tf32"
+    mean = product.row_bytes > dtype.itemsize
+    if target.backend == "hip" or target.arch < 80 and tensor_cores:
+        BT = 64 if target.backend == "hip" else 32
+        tile = TileConfig(BT, column_tile(product.columns, 64), 32, 4, 2)
+    else:
+        ladder = _ladder(tensor_cores, mean, target)
+        candidates = [_narrowed(rung, product.columns) for rung in ladder]
+        tile = min(candidates, key=lambda rung: _time(rung, product, target.multiprocessors)).tile
+    if mean:
+        tile = replace(tile, num_stages=1)
+    return _fitted(tile, product, dtype, target)
 
 
-def _fp32_tile(rows: int, columns: int, depth: int, precision: str, target: Target) -> TileConfig:
-    stages = 3 if target.backend == "cuda" and target.arch >= 80 else 2
-    for BT, BN in ((128, 128), (64, 64)) if precision == "tf32" else ((64, 64), (32, 64)):
-        BK = 32 if precision == "tf32" else 16
-        tile = TileConfig(BT, column_tile(columns, BN), BK, 4, stages)
-        if tile.ctas(rows, columns) >= target.multiprocessors:
-            return tile
+def _ladder(tensor_cores: bool, mean: bool, target: Target) -> tuple[_Rung, ...]:
+    if not tensor_cores:
+        return _FLOAT32
+    hopper = 90 <= target.arch < 120
+    if mean:
+        return _MEAN[1:] if hopper else _MEAN
+    if hopper:
+        return _HOPPER
+    return _A100 if target.arch in (80, 87) else _GEFORCE
+
+
+def _narrowed(rung: _Rung, columns: int) -> _Rung:
+    """With fewer columns where the rung's do not divide the product's: time follows the loads."""
+    tile = rung.tile
+    BN = column_tile(columns, tile.BN)
+    share = (tile.BT + BN) / (tile.BT + tile.BN)
+    return _Rung(replace(tile, BN=BN), rung.alone * share, rung.among * share)
+
+
+def _time(rung: _Rung, product: Product, multiprocessors: int) -> float:
+    """Of the multiprocessor that works longest; CTAs start longest first."""
+    ctas = rung.tile.ctas(product.rows, product.columns)
+    longest, shortest = product.depths[0], product.depths[-1]
+    load = ctas * sum(product.depths) / multiprocessors
+    rounds = -(-load // shortest)
+    return max(rung.alone * longest, rung.among * shortest * rounds)
+
+
+def _fitted(tile: TileConfig, product: Product, dtype: torch.dtype, target: Target) -> TileConfig:
+    """A step that suits the channels, and stages that the shared memory of one CTA holds."""
+    if product.channels % tile.BK and product.channels % 16 == 0:
+        tile = replace(tile, BK=min(tile.BK, 32))
+
+    def too_large() -> bool:
+        return tile.shared_bytes(product.row_bytes, dtype.itemsize) > target.shared_bytes
+
+    while too_large() and tile.num_stages > 2:
+        tile = replace(tile, num_stages=tile.num_stages - 1)
+    while too_large() and tile.BK > 16:
+        tile = replace(tile, BK=tile.BK // 2)
     return tile

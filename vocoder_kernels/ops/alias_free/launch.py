@@ -18,7 +18,8 @@ pack = pack_filters
 
 @dataclass(frozen=True)
 class AliasFreeConfig:
-    """A CTA does ``segments`` walks of ``rows`` samples for ``BC`` channels; bits do not depend on it."""
+    """A CTA does ``segments`` walks of ``rows`` samples for ``BC`` channels; bits do not depend
+    on it."""
 
     BC: int
     segments: int
@@ -61,8 +62,8 @@ def launch(
     ranges: torch.Tensor,
     outputs: Sequence[torch.Tensor],
 ) -> None:
-    """One of each per tensor: ``alpha``, ``inv_beta``: ``[C]`` fp32; ``filters`` as packed. An output
-    must not be any of the inputs."""
+    """One of each per tensor: ``alpha``, ``inv_beta``: ``[C]`` fp32; ``filters`` as packed. An
+    output must not be any of the inputs."""
     expect_buffers(NAME, "inputs", inputs, desc.tensors * desc.mean, desc.C)
     expect_buffers(NAME, "outputs", outputs, desc.tensors, desc.C)
     expect_shape(NAME, "filters", filters, (2 * TAPS,), torch.float32)

@@ -67,15 +67,15 @@ def alias_free_kernel(
     TENSORS: tl.constexpr, MEAN: tl.constexpr, C: tl.constexpr,
     SEGMENTS: tl.constexpr, ROWS: tl.constexpr, UNROLL: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
-    """y[t] = sum over i of down[i] z[clamp(2 t + i - 5)], z = snake(2x upsampling of x), x replicated
-    at both ends of the valid samples and z at both of its own: the edges are exact.
+    """y[t] = sum over i of down[i] z[clamp(2 t + i - 5)], z = snake(2x upsampling of x), x
+    replicated at both ends of the valid samples and z at both of its own: the edges are exact.
 
-    inputs, outputs: TENSORS of [B, T_cap, C], or MEAN inputs whose mean is x and one output; alphas,
-    inv_betas: [C] fp32; filters: [24] fp32, the
-    upsampling's gain included. fp32 inside. A thread owns a channel and walks ROWS samples with a
-    window of 7 inputs and 12 activated values in registers; SEGMENTS such walks per CTA, counted
-    from the first valid sample. 24 FMA and 2 sines per output, read and written once: bound by
-    instruction issue, near DRAM bandwidth in fp16.
+    inputs, outputs: TENSORS of [B, T_cap, C], or MEAN inputs whose mean is x and one output;
+    alphas, inv_betas: [C] fp32; filters: [24] fp32, the upsampling's gain included. fp32 inside. A
+    thread owns a channel and walks ROWS samples with a window of 7 inputs and 12 activated values
+    in registers; SEGMENTS such walks per CTA, counted from the first valid sample. 24 FMA and 2
+    sines per output, read and written once: bound by instruction issue, near DRAM bandwidth in
+    fp16.
     """
     TILES_C: tl.constexpr = (C + BC - 1) // BC
     pid = tl.program_id(0)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 
 from ..support import Support, Target, compute_support, expect_buffers, expect_shape, slope_support
-from ..tile import TileConfig, choose_tile
+from ..tile import Product, TileConfig, choose_tile
 from .desc import HeadDesc, pack
 from .triton_kernel import head_kernel
 
@@ -19,7 +19,9 @@ def can_run(desc: HeadDesc, target: Target) -> Support:
 
 
 def choose_config(desc: HeadDesc, B: int, T_cap: int, target: Target) -> TileConfig:
-    return choose_tile(B * T_cap, desc.C_out, desc.C_in, desc.dtype, desc.precision, target)
+    depths = (desc.K * desc.C_in,)
+    product = Product(B * T_cap, desc.C_out, depths, desc.C_in, desc.dtype.itemsize)
+    return choose_tile(product, desc.dtype, desc.precision, target)
 
 
 def launch(

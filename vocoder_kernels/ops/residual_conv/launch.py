@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from ..support import Support, Target, compute_support, expect_buffers, expect_shape, slope_support
-from ..tile import TileConfig, choose_tile
+from ..tile import Product, TileConfig, choose_tile
 from .desc import ResidualConvDesc, pack
 from .triton_kernel import residual_conv_kernel
 
@@ -25,8 +25,9 @@ def can_run(desc: ResidualConvDesc, target: Target) -> Support:
 
 
 def choose_config(desc: ResidualConvDesc, B: int, T_cap: int, target: Target) -> TileConfig:
-    rows = B * T_cap * desc.branches
-    return choose_tile(rows, desc.C_out, desc.C_in, desc.dtype, desc.precision, target)
+    depths = tuple(sorted((k * desc.C_in for k in desc.K), reverse=True))
+    product = Product(B * T_cap, desc.C_out, depths, desc.C_in, desc.dtype.itemsize)
+    return choose_tile(product, desc.dtype, desc.precision, target)
 
 
 def launch(

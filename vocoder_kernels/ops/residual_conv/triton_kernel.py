@@ -7,6 +7,31 @@ from ..device import choose, leaky, valid_rows
 
 
 @triton.jit
+def halves(x, BT: tl.constexpr, BN: tl.constexpr):
+    """Left and right half of the columns."""
+    return tl.split(tl.permute(tl.reshape(x, (BT, 2, BN // 2)), (0, 2, 1)))
+
+
+@triton.jit
+def finish(acc, t, n0, n, valid, tensors, slope, C_OUT: tl.constexpr, BN: tl.constexpr):
+    """Adds bias and residual to sums of BN channels from n on and writes the outputs. ``tensors``:
+    bias, residual, stream and activated from the tile's first sample and channel on, or None."""
+    bias, residual, stream, activated = tensors
+    o = n + tl.arange(0, BN)
+    inside = valid[:, None] & (n0 + o < C_OUT)[None, :]
+    at = t[:, None] * C_OUT + o[None, :]
+    if bias is not None:
+        acc += tl.load(bias + o, mask=n0 + o < C_OUT, other=0.0)[None, :]
+    if residual is not None:
+        acc += tl.load(residual + at, mask=inside, other=0.0)
+    if stream is not None:
+        tl.store(stream + at, acc, mask=inside)
+    if activated is not None:
+        y = leaky(acc, slope).to(activated.dtype.element_ty)
+        tl.store(activated + at, y, mask=inside)
+
+
+@triton.jit
 def residual_conv_kernel(
     inputs, weight, bias, residuals, streams, activated, ranges, taps, dilations,
     T_cap, scale, extra, slope, B, tiles_t,
@@ -77,16 +102,22 @@ def residual_conv_kernel(
             v = tl.load(w + at, mask=inside, other=0.0)
             acc = tl.dot(a, v, acc, input_precision=PRECISION)
 
-    if HAS_BIAS:
-        acc += tl.load(bias + branch * C_OUT + o, mask=o < C_OUT, other=0.0)[None, :]
     valid = (t0 + t >= low) & (t0 + t < high)
-    inside = valid[:, None] & (o < C_OUT)[None, :]
-    at = t[:, None] * C_OUT + o[None, :]
-    if RESIDUAL:
-        residual = choose(residuals, branch, BRANCHES) + row * C_OUT
-        acc += tl.load(residual + at, mask=inside, other=0.0)
-    if STREAM:
-        tl.store(choose(streams, branch, BRANCHES) + row * C_OUT + at, acc, mask=inside)
-    if ACTIVATED:
-        y = choose(activated, branch, BRANCHES)
-        tl.store(y + row * C_OUT + at, leaky(acc, slope).to(y.dtype.element_ty), mask=inside)
+    at = row * C_OUT + n0
+    y = (
+        bias + (branch * C_OUT + n0) if HAS_BIAS else None,
+        choose(residuals, branch, BRANCHES) + at if RESIDUAL else None,
+        choose(streams, branch, BRANCHES) + at if STREAM else None,
+        choose(activated, branch, BRANCHES) + at if ACTIVATED else None,
+    )
+    if RESIDUAL and BT * BN >= 128 * 64:
+        # A quarter of the residual at a time: all of it beside the sums does not fit registers.
+        left, right = halves(acc, BT, BN)
+        first, second = halves(left, BT, BN // 2)
+        third, fourth = halves(right, BT, BN // 2)
+        finish(first, t, n0, 0, valid, y, slope, C_OUT, BN // 4)
+        finish(second, t, n0, BN // 4, valid, y, slope, C_OUT, BN // 4)
+        finish(third, t, n0, BN // 2, valid, y, slope, C_OUT, BN // 4)
+        finish(fourth, t, n0, 3 * BN // 4, valid, y, slope, C_OUT, BN // 4)
+    else:
+        finish(acc, t, n0, 0, valid, y, slope, C_OUT, BN)

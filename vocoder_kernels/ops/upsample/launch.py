@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from ..support import Support, Target, compute_support, expect_buffers, expect_shape, slope_support
-from ..tile import TileConfig, choose_tile
+from ..tile import Product, TileConfig, choose_tile
 from .desc import UpsampleDesc, pack
 from .triton_kernel import upsample_kernel
 
@@ -23,9 +23,10 @@ def can_run(desc: UpsampleDesc, target: Target) -> Support:
 
 def choose_config(desc: UpsampleDesc, B: int, T_cap: int, target: Target) -> TileConfig:
     """``T_cap`` is the capacity of the input."""
-    columns = desc.stride * desc.C_out
-    rows = B * (T_cap + desc.taps - 1)
-    return choose_tile(rows, columns, desc.C_in, desc.dtype, desc.precision, target)
+    rows, columns = B * (T_cap + desc.taps - 1), desc.stride * desc.C_out
+    row_bytes = 4 * desc.inputs or desc.dtype.itemsize
+    product = Product(rows, columns, (desc.taps * desc.C_in,), desc.C_in, row_bytes)
+    return choose_tile(product, desc.dtype, desc.precision, target)
 
 
 def launch(
