@@ -21,6 +21,7 @@ from ..runtime.engine import Engine
 from . import conditions
 from .arguments import Arguments, Signature
 from .build import Target, Unsupported, build_engine, target_of, update_engine
+from .discover import ITSELF
 from .pipelines import switched_on
 from .rebinding import Rebound
 from .reports import FELL_BACK, PATCHED, ModuleReport
@@ -242,7 +243,9 @@ class Binding:
         """Log what the module does, once for each thing it does."""
         if what not in self._noted:
             self._noted.add(what)
-            logger.info("%s (%s) %s", self.path, self._class_name, what)
+            itself = self.path == ITSELF
+            name = self._class_name if itself else f"{self.path} ({self._class_name})"
+            logger.info("%s %s", name, what)
 
     def _why_not(self) -> str:
         if self._mismatch or self._unsupported:

@@ -16,6 +16,9 @@ OBJECT_DEPTH = 2
 """Plain objects searched below each other: ``pipeline.vocoder``, ``speaker.sovits.vq_model``; a
 Python module given to be searched counts as none."""
 
+ITSELF = "(model)"
+"""Path of a vocoder that was itself given to be searched."""
+
 _ATOMS = (type(None), bool, int, float, complex, str, bytes, torch.Tensor, type, ModuleType)
 
 
@@ -63,7 +66,7 @@ def _walk_module(
     seen.add(id(module))
     # A module compiled by torch.compile answers for its original's attributes.
     if "_orig_mod" not in module._modules and wanted(module):
-        yield Found(path or "(model)", module)
+        yield Found(path or ITSELF, module)
         return
     for name, child in module._modules.items():
         if child is not None and id(child) not in seen:

@@ -20,9 +20,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...options import Options
+
+if TYPE_CHECKING:
+    from ...patching import PatchReport
 
 logger = logging.getLogger("vocoder_kernels")
 
@@ -49,30 +52,38 @@ class Patcher:
 
     def _vocoder(self, vocoder: Any) -> None:
         from ...families import family_of
+        from ...patching.reports import REFUSED
 
         if family_of(vocoder) is None:
             return
         self.constructed += 1
-        self._patch(vocoder, "as constructed")
+        name = type(vocoder).__name__
+        outcome = self._patch(vocoder)
+        for state in () if outcome is None else outcome:
+            if state.status == REFUSED:
+                logger.info("%s is left as it is: %s", name, state.why)
+            else:  # its weights are loaded later; kernels are built at its first call
+                logger.info("%s constructed and rebound", name)
 
     def _pipeline(self, pipeline: Any) -> None:
         from ...patching.pipelines import is_pipeline
 
         if is_pipeline(pipeline):
             self.constructed += 1
-            self._patch(pipeline, "as loaded")
+            outcome = self._patch(pipeline)
+            if outcome is not None:
+                logger.info("%s as loaded:\n%s", type(pipeline).__name__, outcome)
 
-    def _patch(self, model: Any, when: str) -> None:
+    def _patch(self, model: Any) -> PatchReport | None:
         from ...patching import patch
 
         try:
-            outcome = patch(model, self.options)
+            return patch(model, self.options)
         except Exception:
             if self.options.strict:
                 raise
             logger.exception("%s is left as it was, because patching failed", type(model).__name__)
-            return
-        logger.info("%s %s:\n%s", type(model).__name__, when, outcome)
+            return None
 
 
 class _Finder(importlib.abc.MetaPathFinder):

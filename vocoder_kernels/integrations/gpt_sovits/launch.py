@@ -11,11 +11,13 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ...options import Options
 from . import hooks
 from .config import options_from_file
 
@@ -44,11 +46,19 @@ def run_script(script: str, arguments: Sequence[str], config: str | None = None)
         source = file.read()
     where = path if path.exists() else f"defaults (no file {path})"
     with _log_to_stderr(), _restarts_with_us(config), hooks.installed(options) as patcher:
-        logger.info("settings from %s: %s", where, options)
+        logger.info("settings from %s: %s", where, _brief(options))
         status = _run_as_main(script, arguments, source)
         if status == 0 and not patcher.constructed:
             logger.warning("%s constructed no vocoder that could be patched", script)
     return status
+
+
+def _brief(options: Options) -> str:
+    """The settings that are not `Options`' own defaults."""
+    set_here = {f.name: getattr(options, f.name) for f in fields(options)}
+    return ", ".join(
+        f"{name}={value}" for name, value in set_here.items() if value != getattr(Options, name)
+    )
 
 
 def _run_as_main(script: str, arguments: Sequence[str], source: bytes) -> int:
