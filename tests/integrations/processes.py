@@ -11,13 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
+import vocoder_kernels
+
+TESTS = Path(__file__).resolve().parents[1]
+PACKAGE_PARENT = Path(vocoder_kernels.__file__).resolve().parents[1]
 RUN = ("-m", "vocoder_kernels", "run")
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Ours with the package and the tests' own modules on the path."""
-    paths = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
+    """Ours, with the package that is tested and the tests' own modules on the path."""
+    paths = [str(PACKAGE_PARENT), str(TESTS), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **more}
 
 

@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from integrations.processes import ROOT, environment
+from integrations.processes import TESTS, environment
 
 from vocoder_kernels import patch, report
 from vocoder_kernels.integrations.gpt_sovits.timing import STAGES, timed
@@ -83,7 +83,12 @@ def test_what_is_no_pipeline_is_refused():
 
 def test_script_prints_stages_stock_and_patched(installation):
     installation.configure("v3", use_vocoder_optimization=False)
-    command = [sys.executable, ROOT / "benchmarks" / "stages.py", "--root", installation.root]
+    command = [
+        sys.executable,
+        TESTS.parent / "benchmarks" / "stages.py",
+        "--root",
+        installation.root,
+    ]
     command += ["--texts", "short", "--repeats", "1", "--param", "ref_audio_path=a.wav"]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from reference.upstream import SHARED_NAMES, empty_modules, folder_of
+from reference.upstream import FOLDER, SHARED_NAMES, importing_from, must_have
 from torch import nn
 
 from vocoder_kernels import modules, patch, report, unpatch
@@ -48,14 +48,13 @@ REQUEST = {"text": "hello", "text_lang": "en", "prompt_lang": "en", "seed": 1}
 @pytest.fixture(scope="module")
 def upstream():
     """The module ``TTS_infer_pack.TTS`` of the package, whose other needs are stood in for."""
-    folder = folder_of("GPT_SoVITS")
+    must_have("GPT_SoVITS")
     before, path = set(sys.modules), list(sys.path)
-    sys.path[:0] = [str(folder), str(folder.parent)]
     try:
-        with empty_modules():
+        with importing_from(FOLDER), importing_from(FOLDER / "GPT_SoVITS"):
             module = importlib.import_module("TTS_infer_pack.TTS")
+            quantizer = importlib.import_module("module.quantize").ResidualVectorQuantizer
         # The codebook's look-up is written with einops, of which only this needs anything.
-        quantizer = importlib.import_module("module.quantize").ResidualVectorQuantizer
         codebook = torch.randn(1024, 768, generator=torch.Generator().manual_seed(0))
         quantizer.decode = lambda self, codes, st=0: codebook[codes[0]].transpose(1, 2)
         yield module
