@@ -40,15 +40,20 @@ def head_kernel(
     o = n0 + tl.arange(0, BN)
     k = tl.arange(0, BK)
     acc = tl.zeros((BT, BN), tl.float32)
-    for k0 in range(0, K * C_IN, BK):
-        kc = k0 + k
-        shift = kc // C_IN * DILATION
-        s = t[:, None] + shift[None, :]
-        rows = (s + (t0 - HALO) >= low) & (s + (t0 - HALO) < high)
-        at = s.to(tl.int64) * stride_t + (kc % C_IN).to(tl.int64)[None, :] * stride_c
-        a = tl.load(x + at, mask=rows & (kc < K * C_IN)[None, :], other=0.0)
-        inside = (kc < K * C_IN)[:, None] & (o < C_OUT)[None, :]
-        w = tl.load(weight + kc[:, None] * C_OUT + o[None, :], mask=inside, other=0.0)
+    # Tiles of addresses outside the loop, scalars inside.
+    CHUNKS: tl.constexpr = (C_IN + BK - 1) // BK
+    a_at = t.to(tl.int64)[:, None] * stride_t + k.to(tl.int64)[None, :] * stride_c
+    w_at = k[:, None] * C_OUT + o[None, :]
+    s = t0 - HALO + t
+    for i in range(K * CHUNKS):
+        shift = i // CHUNKS * DILATION
+        c0 = i % CHUNKS * BK
+        rows = (s >= low - shift) & (s < high - shift)
+        a_from = x + (shift.to(tl.int64) * stride_t + c0.to(tl.int64) * stride_c)
+        a = tl.load(a_from + a_at, mask=rows[:, None] & (c0 + k < C_IN)[None, :], other=0.0)
+        inside = (c0 + k < C_IN)[:, None] & (o < C_OUT)[None, :]
+        w_from = weight + (i // CHUNKS * C_IN + c0) * C_OUT
+        w = tl.load(w_from + w_at, mask=inside, other=0.0)
         acc = tl.dot(a.to(weight.dtype.element_ty), w, acc, input_precision=PRECISION)
 
     if HAS_BIAS:

@@ -40,7 +40,9 @@ class UnitTile:
 def _tiles(C: int, snake: bool) -> tuple[UnitTile, ...]:
     return tuple(
         UnitTile(index, 16 * warps_m * m_tiles, 32 * warps_m * warps_n, ctas_per_sm)
-        for index, (warps_m, warps_n, m_tiles, ctas_per_sm) in enumerate(core().unit_tiles(C, snake))
+        for index, (warps_m, warps_n, m_tiles, ctas_per_sm) in enumerate(
+            core().unit_tiles(C, snake)
+        )
     )
 
 

@@ -46,36 +46,50 @@ def upsample_kernel(
     k = tl.arange(0, BK)
     row = (b.to(tl.int64) * T_cap + m0) * C_IN
     acc = tl.zeros((BT, BN), tl.float32)
-    for k0 in range(0, taps * C_IN, BK):
-        if C_IN % BK == 0:
-            j = k0 // C_IN
-            rows = (m0 + m - j >= low) & (m0 + m - j < high)
-            inside = tl.broadcast_to(rows[:, None], (BT, BK))
-            at = (m - j)[:, None] * C_IN + (k0 % C_IN + k)[None, :]
-            kn = (n < N)[None, :]
-        else:
+    if C_IN % BK == 0:
+        # Tiles of addresses outside the loop, scalars inside.
+        a_at = m[:, None] * C_IN + k[None, :]
+        w_at = k[:, None] * N + n[None, :]
+        for i in range(taps * (C_IN // BK)):
+            j = i // (C_IN // BK)
+            rows = ((m0 + m >= low + j) & (m0 + m < high + j))[:, None]
+            a_from = row - j * C_IN + i % (C_IN // BK) * BK
+            a = tl.load(inputs[0] + a_from + a_at, mask=rows, other=0.0)
+            if INPUTS > 0:
+                for q in tl.static_range(1, INPUTS):
+                    a += tl.load(inputs[q] + a_from + a_at, mask=rows, other=0.0)
+                a = leaky(a * (1.0 / INPUTS), slope_in).to(weight.dtype.element_ty)
+            w_from = weight + i * (BK * N)
+            if N % BN == 0:
+                w = tl.load(w_from + w_at)
+            else:
+                w = tl.load(w_from + w_at, mask=(n < N)[None, :], other=0.0)
+            acc = tl.dot(a, w, acc, input_precision=PRECISION)
+    else:
+        for k0 in range(0, taps * C_IN, BK):
             j = (k0 + k) // C_IN
             s = m0 + m[:, None] - j[None, :]
             inside = (s >= low) & (s < high) & (k0 + k < taps * C_IN)[None, :]
             at = (m[:, None] - j[None, :]) * C_IN + ((k0 + k) % C_IN)[None, :]
+            a = tl.load(inputs[0] + row + at, mask=inside, other=0.0)
+            if INPUTS > 0:
+                for q in tl.static_range(1, INPUTS):
+                    a += tl.load(inputs[q] + row + at, mask=inside, other=0.0)
+                a = leaky(a * (1.0 / INPUTS), slope_in).to(weight.dtype.element_ty)
             kn = (k0 + k < taps * C_IN)[:, None] & (n < N)[None, :]
-        a = tl.load(inputs[0] + row + at, mask=inside, other=0.0)
-        if INPUTS > 0:
-            for i in tl.static_range(1, INPUTS):
-                a += tl.load(inputs[i] + row + at, mask=inside, other=0.0)
-            a = leaky(a * (1.0 / INPUTS), slope_in).to(weight.dtype.element_ty)
-        w = tl.load(weight + (k0 + k)[:, None] * N + n[None, :], mask=kn, other=0.0)
-        acc = tl.dot(a, w, acc, input_precision=PRECISION)
+            w = tl.load(weight + (k0 + k)[:, None] * N + n[None, :], mask=kn, other=0.0)
+            acc = tl.dot(a, w, acc, input_precision=PRECISION)
 
     if HAS_BIAS:
         acc += tl.load(bias + n % C_OUT, mask=n < N, other=0.0)[None, :]
     tile = first.to(tl.int64) * C_OUT
+    begin = tl.minimum(tl.maximum(low_out.to(tl.int64) * C_OUT - tile, 0), BT * N).to(tl.int32)
+    end = tl.minimum(tl.maximum(high_out.to(tl.int64) * C_OUT - tile, 0), BT * N).to(tl.int32)
     at = m[:, None] * N + n[None, :]
-    begin, end = low_out.to(tl.int64) * C_OUT - tile, high_out.to(tl.int64) * C_OUT - tile
     inside = (at >= begin) & (at < end) & (n < N)[None, :]
-    at += b.to(tl.int64) * T_cap_out * C_OUT + tile
+    tile += b.to(tl.int64) * T_cap_out * C_OUT
     if STREAM:
-        tl.store(stream + at, acc, mask=inside)
+        tl.store(stream + tile + at, acc, mask=inside)
     if ACTIVATED:
         y = leaky(acc, slope_out).to(activated.dtype.element_ty)
-        tl.store(activated + at, y, mask=inside)
+        tl.store(activated + tile + at, y, mask=inside)
