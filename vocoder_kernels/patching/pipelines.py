@@ -45,6 +45,7 @@ class Following:
         ]
         self._added: dict[str, Any] = {SWITCH: enabled, **classic.methods(pipeline)}
         self._former: dict[str, Any] = {}
+        self._forget: Callable[[], Any] = lambda: None
 
     def install(self) -> None:
         pipeline = self._pipeline()
@@ -53,9 +54,8 @@ class Following:
             rebound.install()
         self._former = {name: own.get(name, _ABSENT) for name in self._added}
         own.update(self._added)
-        if id(pipeline) not in _followings:
-            weakref.finalize(pipeline, _followings.pop, id(pipeline), None)
         _followings[id(pipeline)] = self
+        self._forget = weakref.finalize(pipeline, _followings.pop, id(pipeline), None)
 
     def remove(self) -> None:
         """Leave the pipeline as it was; the switch keeps its position for another `install`."""
@@ -71,7 +71,7 @@ class Following:
                 del own[name]
             else:
                 own[name] = former
-        _followings.pop(id(pipeline), None)
+        self._forget()
 
 
 def is_pipeline(model: Any) -> bool:

@@ -61,6 +61,55 @@ class StageTimes:
         return "\n".join(lines)
 
 
+class _Clock:
+    """Adds what calls take to their stages; a call inside another is not counted in both."""
+
+    def __init__(self, times: StageTimes, on_gpu: bool):
+        self._times = times
+        self._on_gpu = on_gpu
+        self._local = threading.local()
+        self._lock = threading.Lock()
+
+    def now(self) -> float:
+        if self._on_gpu:
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def measure(self, stage: str, action: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        inner_seconds: list[float] = self._local.__dict__.setdefault("inner_seconds", [])
+        start = self.now()
+        inner_seconds.append(0.0)
+        try:
+            return action(*args, **kwargs)
+        finally:
+            spent = self.now() - start
+            inside = inner_seconds.pop()
+            if inner_seconds:
+                inner_seconds[-1] += spent
+            with self._lock:
+                self._times.seconds[stage] += spent - inside
+
+    def timed(self, stage: str, inner: Callable[..., Any]) -> Callable[..., Any]:
+        """``inner`` as a call of ``stage``."""
+
+        def outer(*args: Any, **kwargs: Any) -> Any:
+            with self._lock:
+                self._times.calls[stage] += 1
+            result = self.measure(stage, inner, *args, **kwargs)
+            return self._step_by_step(stage, result) if inspect.isgenerator(result) else result
+
+        return outer
+
+    def _step_by_step(self, stage: str, generator: Any) -> Iterator[Any]:
+        """What streaming stages yield; their own steps are measured, not what is done between."""
+        ended = object()
+        try:
+            while (item := self.measure(stage, next, generator, ended)) is not ended:
+                yield item
+        finally:
+            generator.close()
+
+
 @contextmanager
 def timed(tts: Any) -> Iterator[StageTimes]:
     """Time the stages of a live ``TTS`` pipeline while the block runs.
@@ -69,51 +118,22 @@ def timed(tts: Any) -> Iterator[StageTimes]:
     Raises ``ValueError`` if the object has no stage that could be timed.
     """
     times = StageTimes()
-    local = threading.local()
-    lock = threading.Lock()
+    clock = _Clock(times, "cuda" in str(getattr(getattr(tts, "configs", None), "device", "")))
     undo: list[Callable[[], None]] = []
-    on_gpu = "cuda" in str(getattr(getattr(tts, "configs", None), "device", ""))
-
-    def now() -> float:
-        if on_gpu:
-            torch.cuda.synchronize()
-        return time.perf_counter()
 
     def wrap(owner: Any, name: str, stage: str) -> None:
         inner = getattr(owner, name, None)
-        if not callable(inner):
-            return
-
-        def measured(action: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            stack = local.__dict__.setdefault("stack", [])
-            start = now()
-            stack.append(0.0)
-            try:
-                return action(*args, **kwargs)
-            finally:
-                spent = now() - start
-                inside = stack.pop()
-                if stack:
-                    stack[-1] += spent
-                with lock:
-                    times.seconds[stage] += spent - inside
-
-        def outer(*args: Any, **kwargs: Any) -> Any:
-            with lock:
-                times.calls[stage] += 1
-            result = measured(inner, *args, **kwargs)
-            return _step_by_step(result, measured) if inspect.isgenerator(result) else result
-
-        undo.append(_replace(owner, name, outer))
+        if callable(inner):
+            undo.append(_replace(owner, name, clock.timed(stage, inner)))
 
     _wrap_stages(tts, wrap)
     if not undo:
         raise ValueError(f"timed: {type(tts).__name__} has none of the stages of a TTS pipeline")
-    start = now()
+    start = clock.now()
     try:
         yield times
     finally:
-        times.total_seconds = now() - start
+        times.total_seconds = clock.now() - start
         for restore in reversed(undo):
             restore()
 
@@ -133,16 +153,6 @@ def _wrap_stages(tts: Any, wrap: Callable[[Any, str, str], None]) -> None:
             for module in owner.modules():
                 if family_of(module) is not None:
                     wrap(module, "forward", "vocoder")
-
-
-def _step_by_step(generator: Any, measured: Callable[..., Any]) -> Iterator[Any]:
-    """What streaming stages yield; only their own steps are measured, not what is done between."""
-    ended = object()
-    try:
-        while (item := measured(next, generator, ended)) is not ended:
-            yield item
-    finally:
-        generator.close()
 
 
 def _replace(owner: Any, name: str, value: Any) -> Callable[[], None]:
