@@ -34,7 +34,8 @@ def quantile(values: list[float], q: float) -> float:
 
 
 def summarise(run: Run) -> dict[tuple[str, int], dict[str, float]]:
-    """Per text and concurrency: p50, p95, first audio, audio seconds per second, real-time factor."""
+    """Per text and concurrency: p50, p95, first audio, audio seconds per second, real-time
+    factor."""
     groups: dict[tuple[str, int], Run] = {}
     for sample in run:
         groups.setdefault((sample["text"], sample["concurrency"]), []).append(sample)
@@ -91,7 +92,8 @@ def plot(path: Path, *runs: Run) -> None:
     width = 0.8 / len(runs)
     for i, (run, summary) in enumerate(zip(runs, summaries)):
         medians = [summary[key]["p50_s"] for key in keys]
-        whiskers = [[0] * len(keys), [summary[key]["p95_s"] - summary[key]["p50_s"] for key in keys]]
+        above = [summary[key]["p95_s"] - summary[key]["p50_s"] for key in keys]
+        whiskers = [[0] * len(keys), above]
         places = [n + (i - (len(runs) - 1) / 2) * width for n in range(len(keys))]
         axes.bar(places, medians, width * 0.95, yerr=whiskers, capsize=3, label=run[0]["label"])
     axes.set_xticks(range(len(keys)), [f"{text}\n{level} at once" for text, level in keys])
