@@ -26,6 +26,7 @@ class Options:
     threads: CPU threads; None follows ``torch.get_num_threads()``.
     packed_mib: most memory for transformed CPU weights; beyond it, slower and smaller packings.
     cuda_graphs: replay captured graphs; False launches every kernel from the host.
+    autotune: measure launch configurations at the first call of each size, and keep them on disk.
     join_requests: most requests of different threads that are run as one ragged batch; None runs
         each alone.
     join_wait_ms: how long a lone request waits for others to join it; None does not wait, and joins
@@ -41,6 +42,7 @@ class Options:
     threads: int | None = None
     packed_mib: int | None = None
     cuda_graphs: bool = True
+    autotune: bool = False
     join_requests: int | None = None
     join_wait_ms: int | None = None
 
@@ -53,7 +55,7 @@ class Options:
                 raise TypeError(f"{name}: expected a whole number or None, got {value!r}")
             if value is not None and value < 1:
                 raise ValueError(f"{name}: expected at least 1, got {value}")
-        for name in ("enabled", "strict", "verify", "cuda_graphs"):
+        for name in ("enabled", "strict", "verify", "cuda_graphs", "autotune"):
             value = getattr(self, name)
             if not isinstance(value, bool):
                 raise TypeError(f"{name}: expected True or False, got {value!r}")

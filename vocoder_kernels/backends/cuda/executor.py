@@ -20,6 +20,7 @@ from .pack import PackedWeights
 from .plan import explain, plan
 from .pool import Staging, StaticPool
 from .steps import CONDITION, INPUT, OUTPUT, RANGES, SOURCE, Numerics, Program
+from .tune import Tuner
 from .window import MOST_ROWS, Batch, Limits, batches
 
 logger = logging.getLogger("vocoder_kernels")
@@ -57,6 +58,7 @@ class CudaExecutable:
         self._runners: dict[RunnerKey, Runner] = {}
         self._counters = dict.fromkeys(COUNTERS, 0)
         self._told: set[type] = set()
+        self._tuner = Tuner(device, self._target) if options.autotune else None
         with torch.cuda.device(device):
             self._pool = StaticPool(device)
             self._staging = Staging((MOST_ROWS, 2))
@@ -187,6 +189,8 @@ class CudaExecutable:
                 self._pool.grow(placed.pool.pool_bytes)
             external = {SOURCE: self._source[: part.batch]}
             runner = Runner(placed, self._pool, self._packed, external)
+            if self._tuner is not None:
+                runner.tune(self._tuner)
             runner.compile()
             self._runners[key] = runner
         if self._options.cuda_graphs and not runner.captured:

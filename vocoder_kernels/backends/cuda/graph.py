@@ -9,10 +9,12 @@ from typing import Any, Callable
 
 import torch
 
+from ...runtime.memory import Step
 from .pack import PackedWeights
 from .plan import Plan
 from .pool import StaticPool
 from .steps import RANGES, Names
+from .tune import Tuner
 
 MOST_CAPTURES = 3
 """Attempts after which a plan stays uncaptured."""
@@ -36,17 +38,31 @@ class Runner:
             for name, buffer in plan.program.buffers.items()
         }
         self._views.update(external)
-        self.launches: Sequence[Callable[[], None]] = [
-            self._bound(step.desc, config, packed.of(step))
-            for step, config in zip(plan.program.steps, plan.configs)
-            if step.desc is not None
-        ]
+        self._plan = plan
+        self._packed = packed
+        self.launches: Sequence[Callable[[], None]] = ()
+        self.configure(plan.configs)
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._compiled = False
         self.failed_captures = 0
 
     def view(self, name: str) -> torch.Tensor:
         return self._views[name]
+
+    def configure(self, configs: Sequence[Any]) -> None:
+        """Launch with these configurations, one per step of the program; before any capture."""
+        self.launches = [
+            self.bound(step, config)
+            for step, config in zip(self._plan.program.steps, configs)
+            if step.desc is not None
+        ]
+        self._compiled = False
+
+    def tune(self, tuner: Tuner) -> None:
+        """Take the tuner's configurations, measured over full windows."""
+        ranges = self.view(RANGES)
+        ranges[:, 0] = 0
+        ranges[:, 1] = self._plan.frames
+        self.configure(tuner.configs(self._plan, self.bound))
 
     @property
     def captured(self) -> bool:
@@ -92,9 +108,12 @@ class Runner:
         for launch in self.launches:
             launch()
 
-    def _bound(self, work: Any, config: Any, weights: dict[str, Any]) -> Callable[[], None]:
+    def bound(self, step: Step, config: Any) -> Callable[[], None]:
+        """The launch of a step, as a call without arguments."""
+        work = step.desc
         tensors = {argument: self._tensors(names) for argument, names in work.tensors}
-        return partial(work.choice.module.launch, work.desc, config, **tensors, **weights)
+        launch = work.choice.module.launch
+        return partial(launch, work.desc, config, **tensors, **self._packed.of(step))
 
     def _tensors(self, names: Names) -> Any:
         if names is None or isinstance(names, str):
