@@ -15,8 +15,8 @@ from typing import Any, Protocol
 import torch  # loads libgomp.so.1, by whose name the extension then finds the same OpenMP runtime
 
 NO_SLOT = -1
-BY_COST = 0
-"""Algorithm of a convolution: the native core's own choice."""
+BY_COST, DIRECT = 0, 1
+"""Algorithms of a convolution: the native core's own choice, or none that transforms weights."""
 CHUNK_BY_COST = -1
 """Rows per chunk of a stage: the native core's own choice."""
 
@@ -199,6 +199,7 @@ def has_cuda() -> bool:
 __all__ = [
     "BY_COST",
     "CHUNK_BY_COST",
+    "DIRECT",
     "NO_SLOT",
     "NativeSequence",
     "NativeUnavailable",

@@ -35,6 +35,7 @@ class CpuExecutable:
         self._threads = options.threads
         self._chunk_frames = options.chunk_frames or CHUNK_FRAMES
         self._halo = vocoder.receptive_field
+        self._packed_mib = options.packed_mib
         self._program = lower(vocoder)
         self._plan = lru_cache(PLANS_KEPT)(self._new_plan)
         self._pool = torch.empty(0)
@@ -45,9 +46,23 @@ class CpuExecutable:
     def update(self, weights: Mapping[str, torch.Tensor]) -> None:
         self._sequence: native.NativeSequence | None = None  # freed before the new one is packed
         kept = Weights(weights)
-        self._sequence = pack(self._program, kept, self._isa)
+        self._sequence = self._pack(kept)
         cond = self._vocoder.cond
         self._cond = None if cond is None else kept.condition(cond.name)
+
+    def _pack(self, weights: Weights) -> native.NativeSequence:
+        """Within ``packed_mib`` if direct kernels, whose weights are the smallest, allow it."""
+        if self._packed_mib is None:
+            return pack(self._program, weights, self._isa)
+        frames = self._chunk_frames + 2 * self._halo
+        threads = self._threads or torch.get_num_threads()
+        for direct in range(len(self._vocoder.stages) + 1):
+            self._program = lower(self._vocoder, direct)
+            sequence = pack(self._program, weights, self._isa)
+            sequence.prepare(frames, threads)
+            if sequence.packed_bytes() <= self._packed_mib * 2**20:
+                break
+        return sequence
 
     def run(
         self,

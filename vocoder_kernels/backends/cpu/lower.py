@@ -123,6 +123,7 @@ class StageDesc:
     stage: Stage
     x: Written
     out: Written
+    algorithm: int
 
     def add(self, sequence: native.NativeSequence, slot: Slot, weights: Weights) -> None:
         branches = [[_unit(unit, weights) for unit in b] for b in self.stage.branches]
@@ -136,7 +137,7 @@ class StageDesc:
             branches=branches,
             up=weights.address("filter.up"),
             down=weights.address("filter.down"),
-            algorithm=native.BY_COST,
+            algorithm=self.algorithm,
             chunk_rows=native.CHUNK_BY_COST,
         )
 
@@ -222,8 +223,9 @@ class Program:
         return next(i for i, buffer in enumerate(self.buffers) if buffer.name == name)
 
 
-def lower(vocoder: Vocoder) -> Program:
-    """One step for the head, two per stage, one for a last snake, one for the tail."""
+def lower(vocoder: Vocoder, direct: int = 0) -> Program:
+    """One step for the head, two per stage, one for a last snake, one for the tail. The first
+    ``direct`` stages, which are the widest, transform no weights."""
     steps: list[Step] = []
     buffers: list[Buffer] = []
 
@@ -250,7 +252,8 @@ def lower(vocoder: Vocoder) -> Program:
         )
         after = vocoder.stages[i + 1].activation if i + 1 < last else vocoder.activation_post
         x = Written.before(name, after)
-        step("stage", name, inside.names, x, C, i + 1, StageDesc(stage, inside, x))
+        algorithm = native.DIRECT if i < direct else native.BY_COST
+        step("stage", name, inside.names, x, C, i + 1, StageDesc(stage, inside, x, algorithm))
     post = vocoder.activation_post
     if post.kind == "snake":
         y = Written("activation_post", "", 0.0)
