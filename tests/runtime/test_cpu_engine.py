@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from reference import CONFIGS
 from runtime.conftest import Case
 
@@ -58,3 +59,13 @@ def test_nothing_but_the_output_stays_allocated(hifigan):
     for frames in (90, 3, 64):
         hifigan.engine(*hifigan.inputs(frames))
         assert (executable._pool.data_ptr(), executable._audio.data_ptr()) == held
+
+
+def test_the_weights_of_the_model_are_not_held(hifigan):
+    """Packed once: writing into the model without `update` changes nothing, freeing it frees it."""
+    x, g = hifigan.inputs(9)
+    before = hifigan.engine(x, g)
+    with torch.no_grad():
+        for parameter in hifigan.model.parameters():
+            parameter.fill_(torch.nan)
+    assert torch.equal(hifigan.engine(x, g), before)

@@ -29,8 +29,9 @@ class Weights:
         return self._tensors.get(name)
 
     def condition(self, name: str) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Weight ``[C, gin]`` and bias ``[C]`` of the layer that takes ``g``."""
-        return self._tensors[f"{name}.weight"][:, :, 0].clone(), self.get(f"{name}.bias")
+        """Copies of the weight ``[C, gin]`` and bias ``[C]`` of the layer that takes ``g``."""
+        weight, bias = self._tensors[f"{name}.weight"][:, :, 0], self.get(f"{name}.bias")
+        return weight.clone(), None if bias is None else bias.clone()
 
     def address(self, name: str) -> int:
         """0 for one that does not exist."""
