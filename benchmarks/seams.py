@@ -117,8 +117,8 @@ def cross_faded(
     return out, lags
 
 
-def streamed(case: Case, piece: int) -> torch.Tensor:
-    stream = vocoder_kernels.compile(case.vocoder).stream(case.g)
+def streamed(case: Case, engine: vocoder_kernels.Engine, piece: int) -> torch.Tensor:
+    stream = engine.stream(case.g)
     parts = [stream.push(part) for part in case.x.split(piece, 2)]
     return torch.cat([*parts, stream.flush()], 2)[0, 0]
 
@@ -126,15 +126,15 @@ def streamed(case: Case, piece: int) -> torch.Tensor:
 def measure(case: Case, chunk: int) -> tuple[np.ndarray, list[Joined]]:
     """The whole utterance, and the error of every way to make it out of ``chunk`` frames each."""
     whole = case(case.x)
-    hop = vocoder_kernels.compile(case.vocoder).vocoder.hop_length
     engine = vocoder_kernels.compile(case.vocoder, chunk_frames=chunk)
+    hop = engine.vocoder.hop_length
     parts, shared = overlapped(case, chunk, hop), case.overlap_frames * hop
     made = [
         ("bare chunks", bare(case, chunk), 0),
         (f"overlap of {case.overlap_frames}", *cross_faded(parts, shared, SEARCH_SAMPLES)),
         ("no search", *cross_faded(parts, shared, 0)),
         ("ours", engine(case.x, case.g)[0, 0], 0),
-        ("our stream", streamed(case, chunk), 0),
+        ("our stream", streamed(case, engine, chunk), 0),
     ]
     joined = []
     for way, audio, lag in made:

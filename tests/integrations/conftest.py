@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 import yaml
 from integrations.processes import Service, start
 
@@ -26,6 +27,15 @@ def write_config(folder: Path, weights: str, version: str, **top_level) -> str:
     }
     path.write_text(yaml.dump({**top_level, "custom": custom}), encoding="utf-8")
     return str(path)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def one_thread():
+    """For models this small, more threads only wait for each other, above all on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ RUN = ("-m", "vocoder_kernels", "run")
 def environment(**more: str) -> dict[str, str]:
     """Ours, with the package that is tested and the tests' own modules on the path."""
     paths = [str(PACKAGE_PARENT), str(TESTS), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **more}
+    joined = os.pathsep.join(filter(None, paths))
+    return {**os.environ, "PYTHONPATH": joined, "OMP_NUM_THREADS": "1", **more}
 
 
 def start(arguments, cwd, **more):
