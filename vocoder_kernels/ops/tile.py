@@ -125,12 +125,11 @@ def choose_tile(product: Product, dtype: torch.dtype, precision: str, target: Ta
 def _ladder(tensor_cores: bool, mean: bool, target: Target) -> tuple[_Rung, ...]:
     if not tensor_cores:
         return _FLOAT32
-    hopper = 90 <= target.arch < 120
-    if mean:
-        return _MEAN[1:] if hopper else _MEAN
-    if hopper:
-        return _HOPPER
-    return _A100 if target.arch in (80, 87) else _GEFORCE
+    if 90 <= target.arch < 120:
+        return _MEAN[1:] if mean else _HOPPER
+    if target.arch in (80, 87):
+        return _MEAN[:1] if mean else _A100
+    return _MEAN if mean else _GEFORCE
 
 
 def _narrowed(rung: _Rung, columns: int) -> _Rung:

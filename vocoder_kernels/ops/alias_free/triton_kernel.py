@@ -61,7 +61,7 @@ def pair(
     return even, odd
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T_cap", "scale", "extra", "B", "tiles_t"])
 def alias_free_kernel(
     inputs, outputs, alphas, inv_betas, filters, ranges, T_cap, scale, extra, B, tiles_t,
     TENSORS: tl.constexpr, MEAN: tl.constexpr, C: tl.constexpr,

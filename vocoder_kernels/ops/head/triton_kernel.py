@@ -6,7 +6,7 @@ import triton.language as tl
 from ..device import leaky, valid_rows
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T_cap", "scale", "extra", "tiles_t"])
 def head_kernel(
     x, weight, bias, cond, source, ranges, out,
     stride_b, stride_c, stride_t, stride_cond, T_cap, scale, extra, slope, tiles_t,

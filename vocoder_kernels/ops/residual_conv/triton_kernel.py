@@ -13,25 +13,28 @@ def halves(x, BT: tl.constexpr, BN: tl.constexpr):
 
 
 @triton.jit
-def finish(acc, t, n0, n, valid, tensors, slope, C_OUT: tl.constexpr, BN: tl.constexpr):
-    """Adds bias and residual to sums of BN channels from n on and writes the outputs. ``tensors``:
-    bias, residual, stream and activated from the tile's first sample and channel on, or None."""
-    bias, residual, stream, activated = tensors
+def finish(
+    acc, t, n0, n, valid, bias, residual, stream, activated, slope,
+    C_OUT: tl.constexpr, BN: tl.constexpr, HAS_BIAS: tl.constexpr, RESIDUAL: tl.constexpr,
+    STREAM: tl.constexpr, ACTIVATED: tl.constexpr,
+):  # fmt: skip
+    """Adds bias and residual to sums of BN channels from n on and writes the outputs. The pointers
+    are to the tile's first sample and channel."""
     o = n + tl.arange(0, BN)
     inside = valid[:, None] & (n0 + o < C_OUT)[None, :]
     at = t[:, None] * C_OUT + o[None, :]
-    if bias is not None:
+    if HAS_BIAS:
         acc += tl.load(bias + o, mask=n0 + o < C_OUT, other=0.0)[None, :]
-    if residual is not None:
+    if RESIDUAL:
         acc += tl.load(residual + at, mask=inside, other=0.0)
-    if stream is not None:
+    if STREAM:
         tl.store(stream + at, acc, mask=inside)
-    if activated is not None:
+    if ACTIVATED:
         y = leaky(acc, slope).to(activated.dtype.element_ty)
         tl.store(activated + at, y, mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["taps", "dilations", "T_cap", "scale", "extra", "B", "tiles_t"])
 def residual_conv_kernel(
     inputs, weight, bias, residuals, streams, activated, ranges, taps, dilations,
     T_cap, scale, extra, slope, B, tiles_t,
@@ -104,20 +107,25 @@ def residual_conv_kernel(
 
     valid = (t0 + t >= low) & (t0 + t < high)
     at = row * C_OUT + n0
-    y = (
-        bias + (branch * C_OUT + n0) if HAS_BIAS else None,
-        choose(residuals, branch, BRANCHES) + at if RESIDUAL else None,
-        choose(streams, branch, BRANCHES) + at if STREAM else None,
-        choose(activated, branch, BRANCHES) + at if ACTIVATED else None,
-    )
+    # Pointers that are not used stand for those that are not there.
+    p = bias + (branch * C_OUT + n0) if HAS_BIAS else weight
+    r = choose(residuals, branch, BRANCHES) + at if RESIDUAL else weight
+    y = choose(streams, branch, BRANCHES) + at if STREAM else weight
+    z = choose(activated, branch, BRANCHES) + at if ACTIVATED else weight
     if RESIDUAL and BT * BN >= 128 * 64:
         # A quarter of the residual at a time: all of it beside the sums does not fit registers.
+        Q: tl.constexpr = BN // 4
         left, right = halves(acc, BT, BN)
-        first, second = halves(left, BT, BN // 2)
-        third, fourth = halves(right, BT, BN // 2)
-        finish(first, t, n0, 0, valid, y, slope, C_OUT, BN // 4)
-        finish(second, t, n0, BN // 4, valid, y, slope, C_OUT, BN // 4)
-        finish(third, t, n0, BN // 2, valid, y, slope, C_OUT, BN // 4)
-        finish(fourth, t, n0, 3 * BN // 4, valid, y, slope, C_OUT, BN // 4)
+        first, second = halves(left, BT, 2 * Q)
+        third, fourth = halves(right, BT, 2 * Q)
+        finish(first, t, n0, 0, valid, p, r, y, z, slope, C_OUT, Q,
+               HAS_BIAS, RESIDUAL, STREAM, ACTIVATED)  # fmt: skip
+        finish(second, t, n0, Q, valid, p, r, y, z, slope, C_OUT, Q,
+               HAS_BIAS, RESIDUAL, STREAM, ACTIVATED)  # fmt: skip
+        finish(third, t, n0, 2 * Q, valid, p, r, y, z, slope, C_OUT, Q,
+               HAS_BIAS, RESIDUAL, STREAM, ACTIVATED)  # fmt: skip
+        finish(fourth, t, n0, 3 * Q, valid, p, r, y, z, slope, C_OUT, Q,
+               HAS_BIAS, RESIDUAL, STREAM, ACTIVATED)  # fmt: skip
     else:
-        finish(acc, t, n0, 0, valid, y, slope, C_OUT, BN)
+        finish(acc, t, n0, 0, valid, p, r, y, z, slope, C_OUT, BN,
+               HAS_BIAS, RESIDUAL, STREAM, ACTIVATED)  # fmt: skip

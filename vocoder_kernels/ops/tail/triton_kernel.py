@@ -20,7 +20,7 @@ def tanh(x):
     return tl.where(a < 0.25, small, tl.where(x < 0, -large, large))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T_cap", "scale", "extra", "tiles_t"])
 def tail_kernel(
     inputs, weight, bias, ranges, out, T_cap, scale, extra, slope, stride_out, tiles_t,
     INPUTS: tl.constexpr, C_IN: tl.constexpr, K: tl.constexpr, HAS_BIAS: tl.constexpr,

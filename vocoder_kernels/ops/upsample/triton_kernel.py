@@ -6,7 +6,7 @@ import triton.language as tl
 from ..device import leaky, valid_rows
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T_cap", "T_cap_out", "scale", "extra", "extra_out", "B", "tiles_t"])
 def upsample_kernel(
     inputs, weight, bias, stream, activated, ranges,
     T_cap, T_cap_out, scale, extra, extra_out, slope_in, slope_out, B, tiles_t,
