@@ -21,25 +21,31 @@ HALF = torch.float16
 
 @dataclass(frozen=True)
 class Step:
-    """A part of a vocoder; ``rate``: its samples per second of audio."""
+    """A part of a vocoder; ``rate``: its (input's) samples per second of audio."""
 
     kind: str
     model: str
     C: int
     rate: int
     snake: bool = False
+    stride: int = 1
 
     def __str__(self) -> str:
         return f"{self.model} {self.kind} C={self.C}"
 
 
 STEPS = (
+    Step("up", "v4", 256, 1000, stride=6),
+    Step("up", "v4", 128, 6000, stride=2),
+    Step("up", "v4", 32, 24000, stride=2),
     Step("conv", "v4", 256, 1000),
     Step("conv", "v4", 128, 6000),
     Step("units", "v4", 64, 12000),
     Step("units", "v4", 32, 24000),
     Step("units", "v4", 16, 48000),
     Step("tail", "v4", 16, 48000),
+    Step("up", "v3", 768, 375, stride=4),
+    Step("up", "v3", 192, 3000, stride=2),
     Step("conv", "v3", 768, 375),
     Step("conv", "v3", 384, 1500),
     Step("conv", "v3", 192, 3000),
@@ -69,7 +75,10 @@ class Launch:
 
 
 def instantiation(header: str, signature: str) -> str:
-    return f'// {fingerprint(header)}\n#include "{SOURCES / header}"\ntemplate __global__ void {signature};\n'
+    return (
+        f'// {fingerprint(header)}\n#include "{SOURCES / header}"\n'
+        f"template __global__ void {signature};\n"
+    )
 
 
 def ranges_of(T: int) -> torch.Tensor:
@@ -119,7 +128,7 @@ def unit_launches(step: Step, T: int, kernel: Any) -> list[Launch]:
 def conv_launches(
     step: Step, T: int, shape: tuple[int, int, int, int], dilation: int = 3
 ) -> list[Launch]:
-    """One convolution of the three branches: activated input, residual, stream and activated output.
+    """One convolution of the three branches: activated input, residual, stream, activated output.
     ``shape``: template arguments of ConvShape."""
     from test_conv import Params
 
@@ -156,6 +165,55 @@ def conv_launches(
     return [Launch(source, "conv_kernel", grid, columns, [params, 1], shared, flops, tensors)]
 
 
+def up_launches(step: Step, T: int, shape: tuple[int, int, int, int]) -> list[Launch]:
+    """Mean of three streams to half the channels at ``stride`` times the rate: stream and, but for
+    snakes, activated output. ``shape``: template arguments of ConvShape."""
+    from test_conv import Params
+
+    from vocoder_kernels.ops.cuda_conv import pack_fragments
+
+    C, C_out, stride, (rows, columns, _, _) = step.C, step.C // 2, step.stride, shape
+    tensors = {
+        "ranges": ranges_of(T),
+        "weight": pack_fragments(torch.zeros(2, C, stride * C_out), HALF),
+        "bias": torch.zeros(C_out),
+        "stream": torch.zeros(1, T * stride, C_out),
+        "activated": torch.zeros(1, T * stride, C_out, dtype=HALF),
+        **{f"x {j}": torch.zeros(1, T, C) for j in range(3)},
+    }
+    params = Params(
+        inputs=3,
+        slope_in=0.1,
+        slope_out=0.1,
+        ranges=pointer(tensors["ranges"]),
+        scale_in=1,
+        scale_out=stride,
+        T_in_cap=T,
+        T_out_cap=T * stride,
+        C_in=C,
+        C_out=C_out,
+        stride=stride,
+        padding=stride // 2,
+    )
+    branch = params.branches[0]
+    branch.weight, branch.bias = pointer(tensors["weight"]), pointer(tensors["bias"])
+    branch.stream = pointer(tensors["stream"])
+    branch.activated = pointer(tensors["activated"] if step.model == "v4" else None)
+    branch.K, branch.dilation, branch.first_tap = 2, 1, -1
+    for j in range(3):
+        params.means[j] = pointer(tensors[f"x {j}"])
+    arguments = ", ".join(map(str, shape))
+    source = instantiation(
+        "conv_kernel.cuh",
+        f"vk::cuda::conv_kernel<vk::cuda::ConvShape<__half, {arguments}>, "
+        "vk::cuda::MeanSource<__half>>(const __grid_constant__ vk::cuda::ConvParams, int)",
+    )
+    grid = (-(-(T + 2) // rows), -(-stride * C_out // columns), 1)
+    flops = 2.0 * 2 * stride * C * C_out * T
+    shared = 2 * 64 * (rows + 1)
+    return [Launch(source, "conv_kernel", grid, columns, [params, 1], shared, flops, tensors)]
+
+
 def snake_launches(step: Step, T: int, rows: int) -> list[Launch]:
     """The snakes before one convolution of three branches; a thread walks ``rows`` samples."""
     from test_alias_free import THREADS, Params
@@ -163,9 +221,13 @@ def snake_launches(step: Step, T: int, rows: int) -> list[Launch]:
     C = step.C
     tensors = {"ranges": ranges_of(T), "filters": snake_weights.filters(), "vector": torch.ones(C)}
     params = Params(
-        filters=pointer(tensors["filters"]), ranges=pointer(tensors["ranges"]), T_cap=T, C=C, scale=1,
+        filters=pointer(tensors["filters"]),
+        ranges=pointer(tensors["ranges"]),
+        T_cap=T,
+        C=C,
+        scale=1,
         tile=rows,
-    )  # fmt: skip
+    )
     for j, branch in enumerate(params.branches):
         x, y = torch.zeros(1, T, C), torch.zeros(1, T, C, dtype=HALF)
         tensors.update({f"x {j}": x, f"y {j}": y})
@@ -230,6 +292,8 @@ def launches_of(step: Step, T: int, tile: tuple[int, ...] | None = None) -> list
         return unit_launches(step, T, kernel)
     if step.kind == "conv":
         return conv_launches(step, T, tile or (64, 128, 4, 3))
+    if step.kind == "up":
+        return up_launches(step, T, tile or (64, 128, 4, 3))
     if step.kind == "snake":
         return snake_launches(step, T, *(tile or (16,)))
     return tail_launches(step, T, *(tile or ((192, 26) if step.snake else (256, 0))))

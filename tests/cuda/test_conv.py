@@ -21,7 +21,7 @@ from vocoder_kernels.ops.cuda_conv import pack_fragments
 
 ARCHITECTURES = (75, 80, 86, 89)
 SHAPES = {  # ConvShape arguments of each tile, as compiled
-    "ActivatedSource": ((128, 128, 4, 2), (64, 128, 4, 3), (64, 64, 4, 6), (32, 64, 8, 6)),
+    "ActivatedSource": ((64, 128, 4, 3), (64, 64, 4, 6), (32, 64, 8, 6)),
     "MeanSource": ((64, 128, 4, 3), (32, 64, 4, 6)),
     "StridedSource": ((64, 64, 2, 6), (32, 64, 2, 8)),
 }
@@ -105,7 +105,7 @@ def check_residual(
     lengths,
     *,
     dtype=torch.float16,
-    tile=2,
+    tile=1,
     scale=1,
     extra=0,
     residual=True,
@@ -342,10 +342,10 @@ def test_head(arch):
     check_head(arch, 100, 128, [37, 5])
 
 
-@pytest.mark.parametrize("tile", range(4))
+@pytest.mark.parametrize("tile", range(3))
 @pytest.mark.parametrize("T", [1, 2, 24, 31, 32, 33, 63, 64, 65, 127, 128, 129, 131])
 def test_edge_lengths(tile, T):
-    """K = 11, d = 5 has halo 25; tiles have 32 to 128 rows."""
+    """K = 11, d = 5 has halo 25; tiles have 32 or 64 rows."""
     check_residual(80, 32, 64, (11,), (5,), [T, 1], tile=tile)
 
 
@@ -370,7 +370,7 @@ def test_mean_of_branches(inputs):
     check_upsample(80, 64, 32, 4, 2, 1, [17], inputs=inputs)
 
 
-@pytest.mark.parametrize("tile", range(4))
+@pytest.mark.parametrize("tile", range(3))
 @pytest.mark.parametrize("C_in,C_out", [(96, 96), (40, 100), (256, 192)])
 def test_other_channels(tile, C_in, C_out):
     check_residual(80, C_in, C_out, (3,), (1,), [29, 6], tile=tile, scale=2, extra=1)
@@ -408,14 +408,14 @@ def test_head_inputs(x_dtype, tile):
 
 
 def test_bits_do_not_depend_on_tiles():
-    outputs = [check_residual(80, 96, 64, (7, 3), (3, 1), [150], tile=t)[0] for t in range(4)]
+    outputs = [check_residual(80, 96, 64, (7, 3), (3, 1), [150], tile=t)[0] for t in range(3)]
     for other in outputs[1:]:
         for ours, theirs in zip(outputs[0], other):
             assert torch.equal(ours[0].nan_to_num(), theirs[0].nan_to_num())
             assert torch.equal(ours[1].nan_to_num(), theirs[1].nan_to_num())
 
 
-@pytest.mark.parametrize("tile", range(4))
+@pytest.mark.parametrize("tile", range(3))
 @pytest.mark.parametrize("arch", (75, 80))
 def test_shared_memory_has_no_bank_conflicts(arch, tile):
     T = 128
