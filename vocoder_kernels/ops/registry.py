@@ -65,8 +65,9 @@ def preferred(name: str, target: Target) -> tuple[str, ...]:
 
     On Turing Triton's matrix product is scalar code: the CUDA core goes first. On Hopper and
     data-centre Blackwell Triton reaches matrix units that mma.sync does not: Triton goes first.
-    Between them both use mma.sync; the core's grouped convolution of 5 s of v4 and v3 models at 0.73
-    to 1.09 of Triton's time on an A100 and 0.83 to 1.0 on an RTX 4090 (benchmarks/modelled_*.py).
+    Between them both use mma.sync; the core's grouped convolution of 5 s of v4 and v3 is modelled
+    at 0.73 to 1.09 of Triton's time on an A100 and 0.83 to 1.0 on an RTX 4090
+    (benchmarks/modelled_*.py).
     """
     order = IMPLEMENTATIONS[name]
     if target.backend == "cuda" and target.arch < 80:

@@ -23,6 +23,8 @@ from .pack import pack_weight, packed_size
 
 NAME = "residual_unit"
 MOST_BRANCHES = 4
+RESERVED_BYTES = 1024
+"""Shared memory a multiprocessor has beyond what one CTA may use (none on Turing)."""
 
 
 @dataclass(frozen=True)
@@ -100,13 +102,15 @@ def can_run(desc: ResidualUnitDesc, target: Target) -> Support:
 
 
 def choose_config(desc: ResidualUnitDesc, B: int, T_cap: int, target: Target) -> UnitTile:
-    """The tile with the fewest rows on the busiest multiprocessor; the larger of equals."""
+    """Of the tiles of which a multiprocessor holds two, so that one computes while the other waits,
+    the one with the fewest rows on the busiest multiprocessor; the larger of equals."""
 
-    def busiest_rows(tile: UnitTile) -> int:
+    def cost(tile: UnitTile) -> tuple[bool, int]:
+        alone = 2 * _shared_bytes(desc, tile) > target.shared_bytes + RESERVED_BYTES
         ctas = sum(B * -(-T_cap // _output_rows(desc, tile, k)) for k in desc.K)
-        return -(-ctas // target.multiprocessors) * tile.rows
+        return alone, -(-ctas // target.multiprocessors) * tile.rows
 
-    return min(_fitting(desc, target), key=busiest_rows)
+    return min(_fitting(desc, target), key=cost)
 
 
 def launch(
