@@ -24,10 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def exact_float32():
     """Eager and ours multiply float32 in float32; a test of TF32 turns it on itself."""
-    switches = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = [switch.allow_tf32 for switch in switches]
-    for switch in switches:
-        switch.allow_tf32 = False
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
     yield
-    for switch, allowed in zip(switches, before):
-        switch.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = before

@@ -67,8 +67,10 @@ def slope_support(operation: str, slope: float) -> Support:
 
 
 def default_precision() -> str:
-    """How float32 convolutions multiply, following PyTorch's own switches."""
-    allowed = torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32
+    """How float32 convolutions multiply, following PyTorch's own switch for them. Where that has
+    an operator-wise form (PyTorch 2.9), reading the old form may raise."""
+    conv = getattr(torch.backends.cudnn, "conv", None)
+    allowed = torch.backends.cudnn.allow_tf32 if conv is None else conv.fp32_precision == "tf32"
     return "tf32" if allowed else "ieee"
 
 

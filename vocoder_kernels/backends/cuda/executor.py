@@ -10,7 +10,7 @@ from typing import Any, Callable
 
 import torch
 
-from ...ops.support import PRECISIONS, Target, default_precision
+from ...ops.support import PRECISIONS, Target, default_precision, dot_precision
 from ...options import Options
 from ...program import Vocoder
 from .choose import Chooser
@@ -242,7 +242,7 @@ class CudaExecutable:
 
     def _precision(self) -> str:
         """PyTorch's switches may change between calls; each setting has programs of its own."""
-        return default_precision() if self.dtype == torch.float32 else "ieee"
+        return dot_precision(self.dtype, default_precision(), self._target)
 
 
 def programs(
@@ -253,7 +253,7 @@ def programs(
     Raises `Unsupported` if an operation has no implementation on the target.
     """
     choose = Chooser(target)
-    precisions = PRECISIONS if dtype == torch.float32 else PRECISIONS[:1]
+    precisions = {dot_precision(dtype, precision, target) for precision in PRECISIONS}
     return {
         (precision, conditioned): lower(vocoder, Numerics(dtype, precision), conditioned, choose)
         for precision in precisions
