@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -37,3 +38,11 @@ def test_peers_compute_the_same_vocoder(title, package, compile_peer, gin_channe
     with torch.inference_mode():
         expected = module(*inputs).numpy()
     np.testing.assert_allclose(call(), expected, atol=1e-5, rtol=0)
+
+
+def test_a_model_without_the_emulator_says_so(tmp_path):
+    environ = {**os.environ, "VOCODER_KERNELS_GPUSIM": str(tmp_path)}
+    command = [sys.executable, SCRIPTS / "modelled_triton.py"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
+    assert done.returncode == 1 and f"no GPU emulator at {tmp_path}" in done.stderr
+    assert "Traceback" not in done.stderr
