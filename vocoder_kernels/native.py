@@ -78,7 +78,8 @@ class NativeSequence(Protocol):
         algorithm: int,
     ) -> None:
         """``v = x * w + bias + residual``; ``v = (v + addend) * scale`` with an addend; raw is v,
-        act is ``max(v, slope * v)``. algorithm: 0 by cost, 1 direct, 8, 16 or 32 a transform."""
+        act is ``max(v, slope * v)``. algorithm: 0 by cost, 1 direct, 4, 6, 8, 16 or 32 a
+        transform."""
 
     def add_snake(
         self, *, x: int, y: int, C: int, alpha: int, inv_beta: int, up: int, down: int

@@ -41,7 +41,8 @@ class ConvKernel {
     virtual const float* panels() const { return nullptr; }
 };
 
-// algorithm: 1 direct; 4 Toom-Cook, K = 3 alone; 8, 16, 32 the FFT of that length.
+// algorithm: 1 direct; 4 and 6 Toom-Cook of that many rows, K = 3 alone; 8, 16, 32 the FFT of
+// that length.
 std::unique_ptr<ConvKernel> make_conv_kernel(const ConvWeights& weights, int algorithm,
                                              int threads);
 bool can_run(const ConvShape& shape, int algorithm);

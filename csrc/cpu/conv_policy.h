@@ -11,20 +11,23 @@ namespace vk {
 // The algorithm that wins where weights are cheap to read, that is for many rows.
 inline int algorithm_for_many_rows(const ConvShape& s, int width) {
     const int C = std::max(s.C_in, s.C_out);
-    if (s.K == 3) return C >= (width > 8 ? 32 : 24) ? 4 : 1;
+    if (s.K == 3 && width > 8) return C >= 32 ? 4 : 1;
+    if (s.K == 3) return C > 384 ? 4 : C >= 16 ? 6 : 1;
     if (s.K == 1 || s.K > 24) return 1;
     if (s.K > 12) return 32;
     // Transformed weights are 25 / K (16) or 49 / K (32) times the layer's: memory decides when
     // wide.
-    if (C >= 384 || s.K <= 5) return 16;
+    if (C > 384 || s.K <= 5 || (C == 384 && s.K <= 7)) return 16;
     return s.K <= 7 && C < 4 * width ? 16 : 32;
 }
 
-// That algorithm if it wins for any number of rows; otherwise 0.
+// That algorithm if it serves any number of rows; otherwise 0, and the direct one is kept beside
+// it. For few rows a transform reads more weights than it saves products: cheap where weights are
+// few (C <= 128) or grow little (K = 3). Where they are many, two packings cost too much memory.
 inline int algorithm_for_all(const ConvShape& s, int width) {
-    const bool small_weights = static_cast<int64_t>(s.C_in) * s.C_out <= 64 * 64;
+    const int C = std::max(s.C_in, s.C_out);
     const int algorithm = algorithm_for_many_rows(s, width);
-    return small_weights || algorithm == 1 ? algorithm : 0;
+    return C <= 128 || C >= 384 || s.K <= 3 ? algorithm : 0;
 }
 
 inline int algorithm_for(const ConvShape& s, int T, int width) {

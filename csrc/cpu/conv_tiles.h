@@ -35,6 +35,16 @@ class TileGrid {
         }
     }
 
+    struct Span {
+        int lo, hi;
+    };
+    // The output rows of tiles [first, first + count), and of tiles that interleave with them.
+    Span span(int first, int count) const {
+        const int rows = dilation_ * tile_rows_;
+        return {std::min(hi_, lo_ + first / dilation_ * rows),
+                std::min(hi_, lo_ + (first + count + dilation_ - 1) / dilation_ * rows)};
+    }
+
   private:
     int tiles_of(int phase) const {
         const int rows = (hi_ - lo_ - phase + dilation_ - 1) / dilation_;

@@ -6,7 +6,7 @@ namespace vk {
 namespace VK_ISA {
 
 bool can_run(const ConvShape& shape, int algorithm) {
-    if (algorithm == 4) return shape.K == 3;
+    if (algorithm == 4 || algorithm == 6) return shape.K == 3;
     // Two outputs and more per tile, and the wraps at taps of their own.
     return algorithm == 1 || (shape.K >= 2 && shape.K <= algorithm);
 }
@@ -15,7 +15,9 @@ std::unique_ptr<ConvKernel> make_conv_kernel(const ConvWeights& weights, int alg
                                              int threads) {
     switch (algorithm) {
         case 4:
-            return std::make_unique<TransformKernel<ToomCookTile>>(weights, threads);
+            return std::make_unique<TransformKernel<ToomCookTile<2>>>(weights, threads);
+        case 6:
+            return std::make_unique<TransformKernel<ToomCookTile<3>>>(weights, threads);
         case 8:
             return std::make_unique<TransformKernel<FftTile<8>>>(weights, threads);
         case 16:

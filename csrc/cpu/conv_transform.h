@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cpu/conv_epilogue.h"
+#include "cpu/conv_fetch.h"
 #include "cpu/conv_kernel.h"
 #include "cpu/conv_tiles.h"
 #include "cpu/gemm.h"
@@ -51,17 +52,15 @@ class TransformKernel final : public ConvKernel {
     }
 
     void pack_channel(const ConvWeights& weights, const std::vector<double>& m, int c) const;
-    void fetch(View view, int block, ptrdiff_t t0, int rows) const;
-    template <bool Fetch>
     void forward(View x, Rows rows, const TileGrid& grid, int first, int count, float* a,
                  ptrdiff_t plane, float* edge) const;
-    void multiply(int p, const float* a, float* y, int tiles) const;
-    template <bool Fetch>
+    template <typename Between>
+    void multiply(int p, const float* a, float* y, int tiles, Between&& between) const;
     void inverse(const Epilogue& e, const TileGrid& grid, int first, int count, const float* y,
                  ptrdiff_t plane) const;
-    template <bool Fetch>
+    template <typename Between>
     void block(View x, Rows rows, const Epilogue& e, const TileGrid& grid, int first, int count,
-               float* scratch) const;
+               float* scratch, Between&& between) const;
     void run_wide(View x, Rows rows, const Epilogue& e, const TileGrid& grid, int threads,
                   Workspace& workspace) const;
 
@@ -114,20 +113,7 @@ void TransformKernel<Transform>::pack_channel(const ConvWeights& weights,
     }
 }
 
-// Rows of a tile, for a block that is two blocks ahead of the one at hand: tensors of whole layers
-// lie beyond L2 (d = 5, 128 channels, Zen 3: transforms take 20% less time).
 template <typename Transform>
-VK_INLINE void TransformKernel<Transform>::fetch(View view, int block, ptrdiff_t t0,
-                                                 int rows) const {
-    if (!view.data) return;
-    const int d = shape_.dilation;
-    const float* from = view.data + block * view.block + t0 * V;
-    for (int i = 0; i < rows; i += d == 1 ? kLineFloats / V : 1)
-        prefetch_near(from + static_cast<ptrdiff_t>(i) * d * V);
-}
-
-template <typename Transform>
-template <bool Fetch>
 void TransformKernel<Transform>::forward(View x, Rows rows, const TileGrid& grid, int first,
                                          int count, float* a, ptrdiff_t plane, float* edge) const {
     const int d = shape_.dilation;
@@ -140,7 +126,6 @@ void TransformKernel<Transform>::forward(View x, Rows rows, const TileGrid& grid
             const float* from = x.data + b * x.block;
             float* to = a + static_cast<ptrdiff_t>(i) * ldi_ + b * V;
             if (inside) {
-                if (Fetch && b + 2 < blocks_in_) fetch(x, b + 2, t_in, Transform::rows_in);
                 Transform::forward(from + static_cast<ptrdiff_t>(t_in) * V,
                                    static_cast<ptrdiff_t>(d) * V, to, plane);
                 continue;
@@ -157,7 +142,9 @@ void TransformKernel<Transform>::forward(View x, Rows rows, const TileGrid& grid
 }
 
 template <typename Transform>
-void TransformKernel<Transform>::multiply(int p, const float* a, float* y, int tiles) const {
+template <typename Between>
+void TransformKernel<Transform>::multiply(int p, const float* a, float* y, int tiles,
+                                          Between&& between) const {
     static constexpr ptrdiff_t zero = 0;
     const int k = shape_.C_in;
     const Segments segments{a, &zero, 1, 1, k, k, ldi_};
@@ -166,26 +153,21 @@ void TransformKernel<Transform>::multiply(int p, const float* a, float* y, int t
         const int nv = panel_vectors(blocks_out_ - v);
         const ptrdiff_t floats = static_cast<ptrdiff_t>(k) * nv * V;
         if (nv == 1)
-            panel_product_ahead<1>(segments, b, y + v * V, ldo_, tiles, floats);
+            panel_product_ahead<1>(segments, b, y + v * V, ldo_, tiles, floats, between);
         else if (nv == 2)
-            panel_product_ahead<2>(segments, b, y + v * V, ldo_, tiles, floats);
+            panel_product_ahead<2>(segments, b, y + v * V, ldo_, tiles, floats, between);
         else
-            panel_product_ahead<3>(segments, b, y + v * V, ldo_, tiles, floats);
+            panel_product_ahead<3>(segments, b, y + v * V, ldo_, tiles, floats, between);
         b += floats;
         v += nv;
     }
 }
 
 template <typename Transform>
-template <bool Fetch>
 void TransformKernel<Transform>::inverse(const Epilogue& e, const TileGrid& grid, int first,
                                          int count, const float* y, ptrdiff_t plane) const {
     grid.for_each(first, count, [&](int i, TileGrid::Tile tile) {
         for (int b = 0; b < blocks_out_; ++b) {
-            if (Fetch && b + 2 < blocks_out_) {
-                for (const View& view : {e.residual, e.addend, e.raw, e.act})
-                    fetch(view, b + 2, tile.t0, tile.rows);
-            }
             vec rows[Transform::most_rows];
             Transform::inverse(y + static_cast<ptrdiff_t>(i) * ldo_ + b * V, plane, shape_.K, rows);
             const BlockEpilogue epilogue(e, b, tile.t0, shape_.dilation, load(bias_.get() + b * V));
@@ -196,14 +178,15 @@ void TransformKernel<Transform>::inverse(const Epilogue& e, const TileGrid& grid
 
 // Plane p of the products lies where plane p - 1 of the transform was.
 template <typename Transform>
-template <bool Fetch>
+template <typename Between>
 void TransformKernel<Transform>::block(View x, Rows rows, const Epilogue& e, const TileGrid& grid,
-                                       int first, int count, float* scratch) const {
+                                       int first, int count, float* scratch,
+                                       Between&& between) const {
     const ptrdiff_t plane = plane_floats(block_tiles_);
-    forward<Fetch>(x, rows, grid, first, count, scratch + plane, plane, scratch + (P + 1) * plane);
+    forward(x, rows, grid, first, count, scratch + plane, plane, scratch + (P + 1) * plane);
     for (int p = 0; p < P; ++p)
-        multiply(p, scratch + (p + 1) * plane, scratch + p * plane, count);
-    inverse<Fetch>(e, grid, first, count, scratch, plane);
+        multiply(p, scratch + (p + 1) * plane, scratch + p * plane, count, between);
+    inverse(e, grid, first, count, scratch, plane);
 }
 
 template <typename Transform>
@@ -211,9 +194,11 @@ void TransformKernel<Transform>::run_local(View x, Rows rows, const Epilogue& e,
                                            float* scratch) const {
     const TileGrid grid(rows.lo, rows.hi, shape_.dilation, tile_rows_);
     for (int i = 0; i < grid.count(); i += block_tiles_)
-        block<false>(x, rows, e, grid, i, std::min(block_tiles_, grid.count() - i), scratch);
+        block(x, rows, e, grid, i, std::min(block_tiles_, grid.count() - i), scratch, [] {});
 }
 
+// Tensors of whole layers lie in memory: while a block is multiplied, the rows that its inverse
+// and the next block's forward transform touch are fetched.
 template <typename Transform>
 void TransformKernel<Transform>::run(View x, Rows rows, const Epilogue& e, int threads,
                                      Workspace& workspace) const {
@@ -226,10 +211,20 @@ void TransformKernel<Transform>::run(View x, Rows rows, const Epilogue& e, int t
     float* scratch = workspace.get(per_thread * threads);
     const int fair = (grid.count() + threads - 1) / threads;
     const int tiles = std::min(block_tiles_, fair);
+    const InputRows input(shape_, rows);
+    const int halo = shape_.dilation * (shape_.K - 1) / 2;
     parallel_for(threads, (grid.count() + tiles - 1) / tiles, [&](int task, int thread) {
         const int first = task * tiles;
-        block<true>(x, rows, e, grid, first, std::min(tiles, grid.count() - first),
-                    scratch + thread * per_thread);
+        const TileGrid::Span here = grid.span(first, tiles);
+        const TileGrid::Span next = grid.span(first + threads * tiles, tiles);
+        RowFetch fetch;
+        for (const View& view : {e.residual, e.addend, e.raw, e.act})
+            fetch.add(view, here.lo, here.hi, blocks_out_);
+        if (next.lo < next.hi)
+            fetch.add(x, std::max(next.lo - halo, input.begin), std::min(next.hi + halo, input.end),
+                      blocks_in_);
+        block(x, rows, e, grid, first, std::min(tiles, grid.count() - first),
+              scratch + thread * per_thread, [&] { fetch.some(); });
     });
 }
 
@@ -251,18 +246,18 @@ void TransformKernel<Transform>::run_wide(View x, Rows rows, const Epilogue& e,
         const int count = std::min(tiles, grid.count() - first);
         const int groups = (count + group - 1) / group;
         parallel_for(threads, groups, [&](int g, int thread) {
-            forward<true>(x, rows, grid, first + g * group, std::min(group, count - g * group),
-                          planes + static_cast<ptrdiff_t>(g) * group * ldi_, plane,
-                          edges + thread * kEdgeFloats);
+            forward(x, rows, grid, first + g * group, std::min(group, count - g * group),
+                    planes + static_cast<ptrdiff_t>(g) * group * ldi_, plane,
+                    edges + thread * kEdgeFloats);
         });
         parallel_for(threads, P, [&](int p, int thread) {
             float* y = products + thread * plane;
-            multiply(p, planes + p * plane, y, count);
+            multiply(p, planes + p * plane, y, count, [] {});
             std::copy(y, y + static_cast<ptrdiff_t>(count) * ldo_, planes + p * plane);
         });
         parallel_for(threads, groups, [&](int g, int) {
-            inverse<true>(e, grid, first + g * group, std::min(group, count - g * group),
-                          planes + static_cast<ptrdiff_t>(g) * group * ldo_, plane);
+            inverse(e, grid, first + g * group, std::min(group, count - g * group),
+                    planes + static_cast<ptrdiff_t>(g) * group * ldo_, plane);
         });
     }
 }

@@ -167,12 +167,18 @@ inline TileProduct tile_product_of(int rows, std::integer_sequence<int, I...>) {
 }
 
 template <int NV>
+inline TileProduct full_tile_product(ptrdiff_t lda) {
+    constexpr int MR = kTileRows[NV];
+    return lda == V       ? tile_product<MR, NV, V>
+           : lda == 2 * V ? tile_product<MR, NV, 2 * V>
+           : lda == 4 * V ? tile_product<MR, NV, 4 * V>
+                          : tile_product<MR, NV>;
+}
+
+template <int NV>
 inline void panel_product(const Segments& a, const float* b, float* y, ptrdiff_t ldy, int rows) {
     constexpr int MR = kTileRows[NV];
-    const TileProduct full = a.lda == V       ? tile_product<MR, NV, V>
-                             : a.lda == 2 * V ? tile_product<MR, NV, 2 * V>
-                             : a.lda == 4 * V ? tile_product<MR, NV, 4 * V>
-                                              : tile_product<MR, NV>;
+    const TileProduct full = full_tile_product<NV>(a.lda);
     int r = 0;
     for (; r + MR <= rows; r += MR)
         full(a, r, b, y, ldy);
@@ -181,25 +187,29 @@ inline void panel_product(const Segments& a, const float* b, float* y, ptrdiff_t
 }
 
 // As panel_product for a single segment, while the `ahead_floats` that follow the panel are
-// fetched.
-template <int NV>
+// fetched. between() is called after every full tile.
+template <int NV, typename Between>
 inline void panel_product_ahead(const Segments& a, const float* b, float* y, ptrdiff_t ldy,
-                                int rows, ptrdiff_t ahead_floats) {
+                                int rows, ptrdiff_t ahead_floats, Between&& between) {
     constexpr int MR = kTileRows[NV];
     const float* next = b + static_cast<ptrdiff_t>(a.k_last) * NV * V;
     const float* end = next + ahead_floats;
-    const auto full = a.lda == V       ? tile_product_ahead<MR, NV, V>
-                      : a.lda == 2 * V ? tile_product_ahead<MR, NV, 2 * V>
-                      : a.lda == 4 * V ? tile_product_ahead<MR, NV, 4 * V>
-                                       : tile_product_ahead<MR, NV>;
+    const auto ahead = a.lda == V       ? tile_product_ahead<MR, NV, V>
+                       : a.lda == 2 * V ? tile_product_ahead<MR, NV, 2 * V>
+                       : a.lda == 4 * V ? tile_product_ahead<MR, NV, 4 * V>
+                                        : tile_product_ahead<MR, NV>;
+    const TileProduct full = full_tile_product<NV>(a.lda);
     int r = 0;
-    for (; r + MR <= rows && next < end; r += MR, next += a.k_last * kLineFloats)
-        full(a, r, b, y, ldy, next);
-    if (r < rows) {
-        Segments rest = a;
-        rest.base += r * a.lda;
-        panel_product<NV>(rest, b, y + r * ldy, ldy, rows - r);
+    for (; r + MR <= rows && next < end; r += MR, next += a.k_last * kLineFloats) {
+        ahead(a, r, b, y, ldy, next);
+        between();
     }
+    for (; r + MR <= rows; r += MR) {
+        full(a, r, b, y, ldy);
+        between();
+    }
+    if (r < rows)
+        tile_product_of<NV>(rows - r, std::make_integer_sequence<int, MR>())(a, r, b, y, ldy);
 }
 
 // Vectors [v_begin, v_end) of the product; both must be panel limits. k_total: rows of b.

@@ -92,8 +92,8 @@ struct ConvShape {
     int C_in, C_out, K, dilation;
 };
 
-// Length-preserving convolution. `algorithm`: 0 chooses per call by cost, 1 direct, 8, 16 or 32 the
-// transform of that length.
+// Length-preserving convolution. `algorithm`: 0 chooses per call by cost, 1 direct, 4 or 6
+// Toom-Cook of that many rows (K = 3), 8, 16 or 32 the Fourier transform of that length.
 class Conv {
   public:
     virtual ~Conv() = default;

@@ -43,11 +43,11 @@ void check_conv(const char* layer, ConvShape s, const float* w) {
 }
 
 void check_algorithm(const char* layer, int algorithm) {
-    for (int known : {0, 1, 4, 8, 16, 32}) {
+    for (int known : {0, 1, 4, 6, 8, 16, 32}) {
         if (algorithm == known) return;
     }
     throw std::invalid_argument(text(layer,
-                                     ": algorithm must be 0 (chosen by cost), 1 (direct), 4 "
+                                     ": algorithm must be 0 (chosen by cost), 1 (direct), 4 or 6 "
                                      "(Toom-Cook) or 8, 16 or 32 (Fourier), got ",
                                      algorithm));
 }
@@ -215,6 +215,10 @@ void Sequence::add_stage(int x, int x_act, int raw, int act, float next_slope,
     step.run = [=](Call& c) {
         layer->run(c.view(x), c.view(x_act), c.length(x), c.view(raw), c.view(act), next_slope,
                    c.arguments.threads, c.workspace);
+    };
+    step.prepare = [=](int T, int threads) {
+        for (const auto& conv : convs)
+            conv->prepare(T, threads);
     };
     step.packed_bytes = [=] {
         size_t total = 0;

@@ -176,55 +176,121 @@ struct FftTile {
     }
 };
 
-// Toom-Cook F(4, 3) at 0, +-3/4, +-3/2 and infinity: half the products of a direct K = 3. These
-// points err least (RMS 2.4 times the direct kernel's; the usual 0, +-1, +-2 give 3.6).
+// Points +-p of a Toom-Cook tile beside 0 and infinity. They err least: RMS 1.4 (two pairs) and 2.7
+// (three) times the direct kernel's; the usual 0, +-1, +-2, +-1/2 give more.
+template <int Pairs>
+struct ToomCookPoints {
+    double point[Pairs] = {};
+    // power[n][i] = point[i]^n.
+    double power[2 * Pairs][Pairs] = {};
+    // Coefficients, constant first, of the product of z - point^2 over all points but the i-th, and
+    // over all.
+    double others[Pairs + 1][Pairs + 1] = {};
+
+    constexpr ToomCookPoints() {
+        const double two[] = {0.75, 1.5}, three[] = {0.5, 1.1, 2.0};
+        for (int i = 0; i < Pairs; ++i) {
+            point[i] = Pairs == 2 ? two[i % 2] : three[i];
+            power[0][i] = 1;
+            for (int n = 1; n < 2 * Pairs; ++n)
+                power[n][i] = power[n - 1][i] * point[i];
+        }
+        for (int skip = 0; skip <= Pairs; ++skip) {
+            double* c = others[skip];
+            c[0] = 1;
+            for (int i = 0; i < Pairs; ++i) {
+                if (i == skip) continue;
+                const double square = point[i] * point[i];
+                for (int j = Pairs; j > 0; --j)
+                    c[j] = c[j - 1] - square * c[j];
+                c[0] *= -square;
+            }
+        }
+    }
+};
+
+// Toom-Cook F(2 Pairs, 3): 6 products for 4 outputs or 8 for 6, where a direct K = 3 needs 12
+// or 18.
+template <int Pairs>
 struct ToomCookTile {
-    static constexpr int rows_in = 6;
-    static constexpr int planes = 6;
-    static constexpr int most_rows = 4;
-    static constexpr double a = 0.75;
-    static constexpr double b = 1.5;
-    static int rows_out(int) { return 4; }
+    static_assert(Pairs == 2 || Pairs == 3, "points are known for two or three pairs");
+    static constexpr int planes = 2 * Pairs + 2;
+    static constexpr int rows_in = planes;
+    static constexpr int most_rows = 2 * Pairs;
+    static int rows_out(int) { return most_rows; }
 
     static VK_INLINE vec constant(double value) { return set1(static_cast<float>(value)); }
 
-    static VK_INLINE void forward(const float* x, ptrdiff_t step, float* out, ptrdiff_t plane) {
-        const vec x1 = load(x + step), x2 = load(x + 2 * step);
-        const vec x3 = load(x + 3 * step), x4 = load(x + 4 * step);
-        const vec sum_squares = constant(a * a + b * b), product = constant(a * a * b * b);
-        const vec even_a = fnma(constant(b * b), x2, x4), odd_a = fnma(constant(b * b), x1, x3);
-        const vec even_b = fnma(constant(a * a), x2, x4), odd_b = fnma(constant(a * a), x1, x3);
-        store(out, fma(product, load(x), fnma(sum_squares, x2, x4)));
-        store(out + plane, fma(constant(a), odd_a, even_a));
-        store(out + 2 * plane, fnma(constant(a), odd_a, even_a));
-        store(out + 3 * plane, fma(constant(b), odd_b, even_b));
-        store(out + 4 * plane, fnma(constant(b), odd_b, even_b));
-        store(out + 5 * plane, fma(product, x1, fnma(sum_squares, x3, load(x + 5 * step))));
+    // Sum of c[i] x[2 i] for i up to the degree, whose c is 1.
+    template <int Degree>
+    static VK_INLINE vec every_other(const double* c, const vec* x) {
+        vec sum = x[2 * Degree];
+        VK_UNROLL
+        for (int i = Degree - 1; i >= 0; --i)
+            sum = fma(constant(c[i]), x[2 * i], sum);
+        return sum;
+    }
+
+    static VK_INLINE void forward(const float* from, ptrdiff_t step, float* out, ptrdiff_t plane) {
+        constexpr ToomCookPoints<Pairs> k;
+        vec x[rows_in];
+        VK_UNROLL
+        for (int n = 0; n < rows_in; ++n)
+            x[n] = load(from + n * step);
+        store(out, every_other<Pairs>(k.others[Pairs], x));
+        store(out + (planes - 1) * plane, every_other<Pairs>(k.others[Pairs], x + 1));
+        VK_UNROLL
+        for (int i = 0; i < Pairs; ++i) {
+            const vec even = every_other<Pairs - 1>(k.others[i], x + 2);
+            const vec odd = every_other<Pairs - 1>(k.others[i], x + 1);
+            store(out + (2 * i + 1) * plane, fma(constant(k.point[i]), odd, even));
+            store(out + (2 * i + 2) * plane, fnma(constant(k.point[i]), odd, even));
+        }
     }
 
     static VK_INLINE void inverse(const float* p, ptrdiff_t plane, int, vec* y) {
-        const vec plus_a = load(p + plane), minus_a = load(p + 2 * plane);
-        const vec plus_b = load(p + 3 * plane), minus_b = load(p + 4 * plane);
-        const vec even_a = plus_a + minus_a, odd_a = plus_a - minus_a;
-        const vec even_b = plus_b + minus_b, odd_b = plus_b - minus_b;
-        y[0] = load(p) + even_a + even_b;
-        y[1] = fma(constant(a), odd_a, constant(b) * odd_b);
-        y[2] = fma(constant(a * a), even_a, constant(b * b) * even_b);
-        y[3] =
-            fma(constant(a * a * a), odd_a, fma(constant(b * b * b), odd_b, load(p + 5 * plane)));
+        constexpr ToomCookPoints<Pairs> k;
+        vec even[Pairs], odd[Pairs];
+        VK_UNROLL
+        for (int i = 0; i < Pairs; ++i) {
+            const vec plus = load(p + (2 * i + 1) * plane), minus = load(p + (2 * i + 2) * plane);
+            even[i] = plus + minus;
+            odd[i] = plus - minus;
+        }
+        y[0] = load(p) + even[0];
+        VK_UNROLL
+        for (int i = 1; i < Pairs; ++i)
+            y[0] = y[0] + even[i];
+        VK_UNROLL
+        for (int n = 1; n < most_rows; ++n) {
+            const vec* part = n % 2 ? odd : even;
+            y[n] = constant(k.power[n][0]) * part[0];
+            VK_UNROLL
+            for (int i = 1; i < Pairs; ++i)
+                y[n] = fma(constant(k.power[n][i]), part[i], y[n]);
+        }
+        y[most_rows - 1] = y[most_rows - 1] + load(p + (planes - 1) * plane);
     }
 
     static std::vector<double> weights(int) {
-        const double points[] = {0, a, -a, b, -b};
-        std::vector<double> m(3 * planes, 0.0);
-        for (int i = 0; i < 5; ++i) {
-            double others = 1;
-            for (int j = 0; j < 5; ++j)
-                others *= i == j ? 1.0 : points[i] - points[j];
-            for (int k = 0; k < 3; ++k)
-                m[3 * i + k] = (k == 0 ? 1.0 : k == 1 ? points[i] : points[i] * points[i]) / others;
+        const ToomCookPoints<Pairs> k;
+        double points[2 * Pairs + 1] = {};
+        for (int i = 0; i < Pairs; ++i) {
+            points[2 * i + 1] = k.point[i];
+            points[2 * i + 2] = -k.point[i];
         }
-        m[3 * 5 + 2] = 1.0;
+        std::vector<double> m(3 * planes, 0.0);
+        for (int i = 0; i < planes - 1; ++i) {
+            double others = 1;
+            for (int j = 0; j < planes - 1; ++j)
+                others *= i == j ? 1.0 : points[i] - points[j];
+            for (int tap = 0; tap < 3; ++tap)
+                m[3 * i + tap] = (tap == 0   ? 1.0
+                                  : tap == 1 ? points[i]
+                                             : points[i] * points[i]) /
+                                 others;
+        }
+        m[3 * (planes - 1) + 2] = 1.0;
         return m;
     }
 };
