@@ -128,3 +128,12 @@ def test_a_failing_launch_reaches_the_caller(c, monkeypatch):
         engine(*c.args)
     monkeypatch.undo()
     assert torch.equal(engine(*c.args), c.engine()(*c.args))
+
+
+def test_inside_a_capture_is_refused_with_a_sentence(c):
+    engine = c.engine()
+    expected = engine(*c.args)
+    with pytest.raises(RuntimeError, match="call it outside the capture"):
+        with torch.cuda.graph(torch.cuda.CUDAGraph()):
+            engine(*c.args)
+    assert torch.equal(engine(*c.args), expected)

@@ -76,6 +76,11 @@ class CudaExecutable:
         out: torch.Tensor,
     ) -> None:
         with torch.cuda.device(self.device):
+            if torch.cuda.is_current_stream_capturing():
+                raise RuntimeError(
+                    "vocoder: called while a CUDA graph is being captured around it; it replays "
+                    "graphs of its own, so call it outside the capture"
+                )
             self._pool.enter()
             try:
                 self._for_each_batch(
