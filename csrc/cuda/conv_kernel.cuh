@@ -190,6 +190,10 @@ __device__ __forceinline__ void conv_multiply(Loader& loader, ConvWeights<Shape:
 template <typename Shape, typename Source>
 __global__ void __launch_bounds__(Shape::kThreads, Shape::kMinCtas)
     conv_kernel(const __grid_constant__ ConvParams p, int B) {
+    if constexpr (!TensorCore<typename Shape::Element>::kAvailable) {
+        __trap();
+        return;
+    }
     extern __shared__ __align__(128) uint4 tiles[];
     const int branch_index = blockIdx.z / B;
     const int b = blockIdx.z - branch_index * B;

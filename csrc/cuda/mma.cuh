@@ -50,6 +50,8 @@ struct TensorCore;
 
 template <>
 struct TensorCore<__half> {
+    static constexpr bool kAvailable = true;
+
     __device__ __forceinline__ static void multiply_add(FragmentC& c, const FragmentA& a,
                                                         const FragmentB& b) {
 #if __CUDA_ARCH__ >= 800
@@ -74,9 +76,15 @@ struct TensorCore<__half> {
     }
 };
 
-// bf16 tensor cores exist from sm_80 on; the host refuses to launch these kernels below.
+// bf16 tensor cores exist from sm_80 on; kernels without trap, and can_run refuses them.
 template <>
 struct TensorCore<__nv_bfloat16> {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+    static constexpr bool kAvailable = false;
+#else
+    static constexpr bool kAvailable = true;
+#endif
+
     __device__ __forceinline__ static void multiply_add(FragmentC& c, const FragmentA& a,
                                                         const FragmentB& b) {
 #if __CUDA_ARCH__ >= 800
@@ -84,8 +92,6 @@ struct TensorCore<__nv_bfloat16> {
             "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
             : "+f"(c.v[0]), "+f"(c.v[1]), "+f"(c.v[2]), "+f"(c.v[3])
             : "r"(a.r[0]), "r"(a.r[1]), "r"(a.r[2]), "r"(a.r[3]), "r"(b.r[0]), "r"(b.r[1]));
-#else
-        __trap();
 #endif
     }
 

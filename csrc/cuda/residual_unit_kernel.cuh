@@ -410,6 +410,10 @@ struct ResidualUnit {
 template <typename T, int C, bool kSnake, int kWarpsM, int kWarpsN, int kMTiles, int kCtasPerSm>
 __global__ void __launch_bounds__(32 * kWarpsM * kWarpsN, kCtasPerSm)
     residual_unit_kernel(const __grid_constant__ UnitParams p) {
+    if constexpr (!TensorCore<T>::kAvailable) {
+        __trap();
+        return;
+    }
     using Unit = ResidualUnit<T, C, kSnake, kWarpsM, kWarpsN, kMTiles>;
     extern __shared__ __align__(16) char shared[];
     __shared__ UnitWork tile;

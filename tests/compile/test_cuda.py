@@ -45,7 +45,7 @@ def reports(source: str) -> dict[int, dict[str, dict[str, int]]]:
         "-std=c++17",
         "-Xptxas",
         "-v",
-        "-c",
+        "-fatbin",
         "-o",
         "/dev/null",
         str(SOURCES / source),

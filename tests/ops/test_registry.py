@@ -1,0 +1,119 @@
+"""Which implementation runs an operation, decided without a device."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from vocoder_kernels import native
+from vocoder_kernels.ops import cuda_core, registry
+from vocoder_kernels.ops.residual_conv import ResidualConvDesc
+from vocoder_kernels.ops.residual_unit import ResidualUnitDesc
+from vocoder_kernels.ops.support import Target
+from vocoder_kernels.ops.tail import TailDesc
+
+TURING = Target("cuda", 75, 40, 65536)
+AMPERE = Target("cuda", 80, 108, 166912)
+HOPPER = Target("cuda", 90, 132, 232448)
+AMD = Target("hip", 0, 304, 65536)
+FP16 = torch.float16
+
+
+@pytest.fixture
+def built(monkeypatch):
+    """A core built for everything, as far as questions of support go."""
+    core = SimpleNamespace(
+        architectures=("75-real", "80-real", "90-real", "120-virtual"),
+        conv_tiles=lambda source: [[64, 128, 128], [32, 64, 64]],
+        conv_shared_bytes=lambda rows, reach: 128 * (rows + reach),
+        unit_tiles=lambda C, snake: [[8, 1, 2, 2], [4, 1, 2, 3]] if C in (16, 64) else [],
+        unit_rows=lambda C, snake, tile, convs, K: (256, 128)[tile] - (K - 1),
+        unit_shared_bytes=lambda C, snake, tile, convs, K, d: (
+            144 * ((256, 128)[tile] + d * (K - 1))
+        ),
+    )
+    monkeypatch.setattr(native, "has_cuda", lambda: True)
+    monkeypatch.setattr(native, "extension", lambda: SimpleNamespace(cuda_kernels=core))
+    for cached in ("cuda_conv.conv_tiles", "residual_unit.cuda_launch._tiles"):
+        module, name = cached.rsplit(".", 1)
+        owner = __import__(f"vocoder_kernels.ops.{module}", fromlist=[name])
+        getattr(owner, name).cache_clear()
+        monkeypatch.setattr(owner, name, getattr(owner, name).__wrapped__)
+
+
+def conv(dtype=FP16, **options):
+    return ResidualConvDesc(256, 256, (11, 7, 3), (5, 5, 5), dtype, **options)
+
+
+@pytest.mark.parametrize(
+    "listed,arch,runs",
+    [
+        (("86-real",), 86, True),
+        (("86-real",), 89, True),  # machine code runs on later minor versions
+        (("86-real",), 80, False),
+        (("80-real",), 90, False),
+        (("80-virtual",), 90, True),  # PTX on anything later
+        (("90-virtual",), 86, False),
+        (("75",), 75, True),
+        (("75",), 120, True),
+        (("90a-real",), 90, True),
+        (("native",), 80, False),
+    ],
+)
+def test_architectures_a_build_serves(listed, arch, runs):
+    assert cuda_core.built_for(listed, arch) is runs
+
+
+def test_without_a_core_the_reason_says_so(monkeypatch):
+    monkeypatch.setattr(native, "has_cuda", lambda: False)
+    name, support = registry.choose("residual_unit", ResidualUnitDesc(64, (3,), (1,), FP16), AMPERE)
+    assert name == "" and not support
+    assert "nvcc" in support.reason
+
+
+def test_an_architecture_left_out_is_named(built, monkeypatch):
+    monkeypatch.setattr(cuda_core.core(), "architectures", ("90-real",))
+    support = registry.operation("residual_conv", "cuda").can_run(conv(), AMPERE)
+    assert not support and "8.0" in support.reason and "90-real" in support.reason
+
+
+def test_preference_follows_the_matrix_units(built):
+    assert registry.preferred("residual_conv", AMPERE)[0] == "cuda"
+    assert registry.preferred("residual_conv", HOPPER)[0] == "triton"
+    for operation in registry.OPERATIONS:
+        assert registry.preferred(operation, TURING)[0] == "cuda"
+
+
+@pytest.mark.parametrize("target", (TURING, AMPERE, HOPPER))
+def test_half_precision_runs_and_others_say_why_not(built, target):
+    module = registry.operation("residual_conv", "cuda")
+    assert module.can_run(conv(), target)
+    refused = module.can_run(conv(torch.float32), target)
+    assert not refused and "float32" in refused.reason
+    assert bool(module.can_run(conv(torch.bfloat16), target)) is (target.arch >= 80)
+
+
+def test_refusals_name_the_limit(built):
+    unit = registry.operation("residual_unit", "cuda")
+    assert "40 channels" in unit.can_run(ResidualUnitDesc(40, (3,), (1,), FP16), AMPERE).reason
+    assert "odd" in unit.can_run(ResidualUnitDesc(64, (4,), (1,), FP16), AMPERE).reason
+    far = ResidualUnitDesc(64, (11,), (99,), FP16)
+    assert "shared memory" in unit.can_run(far, TURING).reason
+    assert "hip" in unit.can_run(ResidualUnitDesc(64, (3,), (1,), FP16), AMD).reason
+    tail = registry.operation("tail", "cuda")
+    assert "float32 streams" in tail.can_run(TailDesc(24, 7, 1, FP16, snake=True), AMPERE).reason
+
+
+def test_units_take_the_tile_that_fills_the_device(built):
+    unit = registry.operation("residual_unit", "cuda")
+    desc = ResidualUnitDesc(64, (11, 7, 3), (1, 1, 1), FP16)
+    assert unit.choose_config(desc, 1, 60000, AMPERE).index == 0
+    assert unit.choose_config(desc, 1, 3000, AMPERE).index == 1
+    assert unit.choose_config(desc, 1, 60000, TURING).index == 1  # two CTAs share 64 KiB
+
+
+def test_an_unknown_pair_is_named():
+    with pytest.raises(KeyError, match="residual_unit by triton"):
+        registry.operation("residual_unit", "triton")
