@@ -35,8 +35,9 @@ def can_run(desc: TailDesc, target: Target) -> Support:
 
 
 def choose_config(desc: TailDesc, B: int, T_cap: int, target: Target) -> TailConfig:
-    """About 16 products per thread and tap; independent of B and T_cap on purpose."""
-    return TailConfig(max(16, min(256, 2048 // next_power_of_2(desc.C_in))))
+    """About 8 products per thread and tap (with 16 all registers are used); independent of B and
+    T_cap on purpose."""
+    return TailConfig(max(16, min(256, 1024 // next_power_of_2(desc.C_in))))
 
 
 def launch(
