@@ -214,8 +214,11 @@ def up_launches(step: Step, T: int, shape: tuple[int, int, int, int]) -> list[La
     return [Launch(source, "conv_kernel", grid, columns, [params, 1], shared, flops, tensors)]
 
 
-def snake_launches(step: Step, T: int, rows: int) -> list[Launch]:
+def snake_launches(
+    step: Step, T: int, rows: int, dtype_in: torch.dtype = torch.float32
+) -> list[Launch]:
     """The snakes before one convolution of three branches; a thread walks ``rows`` samples."""
+    from emulation import C_NAMES
     from test_alias_free import THREADS, Params
 
     C = step.C
@@ -229,13 +232,13 @@ def snake_launches(step: Step, T: int, rows: int) -> list[Launch]:
         tile=rows,
     )
     for j, branch in enumerate(params.branches):
-        x, y = torch.zeros(1, T, C), torch.zeros(1, T, C, dtype=HALF)
+        x, y = torch.zeros(1, T, C, dtype=dtype_in), torch.zeros(1, T, C, dtype=HALF)
         tensors.update({f"x {j}": x, f"y {j}": y})
         branch.x, branch.y = pointer(x), pointer(y)
         branch.alpha = branch.inv_beta = pointer(tensors["vector"])
     source = instantiation(
         "alias_free_kernel.cuh",
-        "vk::cuda::alias_free_kernel<float, __half>(vk::cuda::AliasFreeParams)",
+        f"vk::cuda::alias_free_kernel<{C_NAMES[dtype_in]}, __half>(vk::cuda::AliasFreeParams)",
     )
     grid = (-(-(-(-T // rows) * C) // THREADS), len(K), 1)
     return [Launch(source, "alias_free_kernel", grid, THREADS, [params], 0, 0.0, tensors)]

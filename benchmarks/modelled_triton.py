@@ -115,7 +115,7 @@ class Modeller:
         """The model's estimate of one launch for ``frames`` frames whose inputs are in L2 as far as
         they fit."""
         config = config or self.config(desc, frames, device)
-        profile = self._profile(desc, config, 90 if self.model.device(device).arch >= 90 else 80)
+        profile = self.profile(desc, config, 90 if self.model.device(device).arch >= 90 else 80)
         grid, _, named = self._recorded(desc, frames, config, "meta")
         launch = self.model.Launch(
             profile,
@@ -125,7 +125,11 @@ class Modeller:
         )
         return self.model.sequence([launch], device, "graph").rows[0]
 
-    def _profile(self, desc: Any, config: Any, arch: int) -> Any:
+    def ctas(self, desc: Any, frames: int, config: Any) -> int:
+        return self._recorded(desc, frames, config, "meta")[0]
+
+    def profile(self, desc: Any, config: Any, arch: int) -> Any:
+        """Counters of a few CTAs, one of each branch."""
         desc = replace(desc, scale=1, extra=0)
         key = desc, config, arch
         if key not in self.profiles:

@@ -7,6 +7,8 @@ Karras et al., "StyleGAN3" (arXiv:2106.12423) for the anti-aliased activation.
 from __future__ import annotations
 
 import math
+from functools import reduce
+from operator import add
 
 import torch
 from torch import nn
@@ -207,6 +209,6 @@ class BigVGAN(nn.Module):
         for i, ups in enumerate(self.ups):
             x = ups[0](x)  # type: ignore[index]
             blocks = self.resblocks[i * self.num_kernels : (i + 1) * self.num_kernels]
-            x = sum(block(x) for block in blocks) / self.num_kernels
+            x = reduce(add, (block(x) for block in blocks)) / self.num_kernels
         x = self.conv_post(self.activation_post(x))
         return torch.tanh(x) if self.use_tanh_at_final else x.clamp(-1.0, 1.0)

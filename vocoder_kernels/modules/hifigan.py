@@ -6,6 +6,9 @@ Source: Kong et al., "HiFi-GAN" (arXiv:2010.05646).
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import add
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -101,5 +104,5 @@ class Generator(nn.Module):
         for i, up in enumerate(self.ups):
             x = up(F.leaky_relu(x, LRELU_SLOPE))
             blocks = self.resblocks[i * self.num_kernels : (i + 1) * self.num_kernels]
-            x = sum(block(x) for block in blocks) / self.num_kernels
+            x = reduce(add, (block(x) for block in blocks)) / self.num_kernels
         return torch.tanh(self.conv_post(F.leaky_relu(x)))
