@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Callable
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -52,12 +52,17 @@ def _nbytes(tensor: torch.Tensor) -> int:
     return min(tensor.nbytes, tensor.untyped_storage().nbytes())
 
 
+def count_traffic(call: Callable[[], Any]) -> Traffic:
+    """Of the operators that ``call`` runs."""
+    with torch.inference_mode(), _Counter() as counter:
+        call()
+    return counter.traffic
+
+
 def eager_traffic(version: str, vocoder: Vocoder, frames: int, dtype: torch.dtype) -> Traffic:
     """What the eager module of ``version`` (weight norm folded) moves for ``frames`` frames."""
     module = build(version).to("meta", dtype)
     inputs = [torch.empty(1, vocoder.head.C_in, frames, device="meta", dtype=dtype)]
     if vocoder.cond is not None:
         inputs.append(torch.empty(1, vocoder.cond.C_in, 1, device="meta", dtype=dtype))
-    with torch.inference_mode(), _Counter() as counter:
-        module(*inputs)
-    return counter.traffic
+    return count_traffic(lambda: module(*inputs))

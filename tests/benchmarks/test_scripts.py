@@ -14,6 +14,7 @@ from cli.conftest import narrow_v2
 
 from vocoder_kernels.cli import peers
 from vocoder_kernels.families import describe, extract
+from vocoder_kernels.modules import build
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -46,3 +47,27 @@ def test_a_model_without_the_emulator_says_so(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
     assert done.returncode == 1 and f"no GPU emulator at {tmp_path}" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("version, operators", [("v2", 256), ("v4", 254)])
+def test_eager_traffic_counts_the_published_operators(version, operators, monkeypatch):
+    """Of the published classes, counted on an emulated GPU; and bytes grow with the input alone."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from eager_traffic import eager_traffic
+
+    vocoder = describe(build(version))
+    short, long, longer = (eager_traffic(version, vocoder, n, torch.float16) for n in (8, 16, 24))
+    assert short.operators == long.operators == operators
+    assert long.nbytes - short.nbytes == longer.nbytes - long.nbytes > 0
+    weights_nbytes = 2 * vocoder.parameter_count
+    assert 2 * short.nbytes - long.nbytes == pytest.approx(weights_nbytes, rel=0.01)
+
+
+def test_eager_traffic_counts_an_expanded_tensor_once(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from eager_traffic import count_traffic
+
+    x = torch.empty(4, 1, 8, device="meta", dtype=torch.float16)
+    traffic = count_traffic(lambda: x[:, :, 2:].expand(4, 3, 6) + 1)
+    assert traffic.operators == 1
+    assert traffic.nbytes == 2 * (4 * 8 + 4 * 3 * 6)
