@@ -266,11 +266,13 @@ def main() -> None:
 
     model = find_model()
     from modelling import Profiles
+    from schedule import correct_schedules
 
     from vocoder_kernels import native
 
     if not native.has_cuda():
         sys.exit("vocoder_kernels has no CUDA core here: install it with nvcc on PATH")
+    correct_schedules(model)
     profiles = Profiles(model, args.cache)
     print("counted on an emulator and modelled; nothing was measured on a GPU")
     for version in args.models:

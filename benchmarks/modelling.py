@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,14 @@ class Profiles:
         self._sources = _sources_digest()
 
     def of(self, work: Any, config: Any, arch: int) -> Any:
-        """Of a step's `Work` as the plan configured it, on sm_80 or, for ``arch`` above, sm_90."""
+        """Of a step's `Work` as the plan configured it, on sm_80 or, for ``arch`` above, sm_90.
+
+        Dilations of separate convolutions move addresses alone: one profile serves all (modelled
+        times differ by under 1%).
+        """
         desc = replace(work.desc, scale=1, extra=0)
-        if work.choice.name == "triton" and hasattr(desc, "dilation"):
-            desc = replace(desc, dilation=_alike(desc.dilation))
+        if work.choice.op == "residual_conv":
+            desc = replace(desc, dilation=(3,) * desc.branches)
         arch = 90 if arch >= 90 and work.choice.name == "triton" else 80
         key = (work.choice.op, work.choice.name, desc, config, arch)
         if key not in self._cuda:
@@ -84,16 +89,12 @@ def shared_memory(profile: Any) -> dict[str, float]:
     }
 
 
-def _alike(dilation: Any) -> Any:
-    """Triton's kernels take dilations as run-time values that move addresses alone: one profile
-    serves all (modelled times differ by under 1%)."""
-    return (3,) * len(dilation) if isinstance(dilation, tuple) else dilation
-
-
 def _cuda_launch(op: str, desc: Any, config: Any) -> Launch:
     """The launch on a row of a few tiles per branch."""
     if op == "residual_unit":
         return _unit_launch(desc, config)
+    if op == "residual_conv":
+        return _conv_launch(desc, config)
     if op == "alias_free":
         step = Step("snake", "", desc.C, 0)
         return snake_launches(step, 40 * config.rows, config.rows, desc.dtype_in)[0]
@@ -138,12 +139,66 @@ def _unit_launch(desc: Any, config: Any) -> Launch:
     )
 
 
+def _conv_launch(desc: Any, config: Any) -> Launch:
+    from emulation import C_NAMES, SOURCES, pointer
+    from test_conv import Params
+
+    from vocoder_kernels.ops.cuda_conv import pack_fragments
+
+    T, half = 6 * config.rows, desc.dtype
+    tensors = {"ranges": ranges_of(T)}
+    params = Params(
+        slope_out=desc.slope,
+        scale_in=1,
+        scale_out=1,
+        T_in_cap=T,
+        T_out_cap=T,
+        C_in=desc.C_in,
+        C_out=desc.C_out,
+        stride=1,
+        ranges=pointer(tensors["ranges"]),
+    )
+    for j, (branch, k, dilation) in enumerate(zip(params.branches, desc.K, desc.dilation)):
+        own = {
+            "x": torch.zeros(1, T, desc.C_in, dtype=half),
+            "weight": pack_fragments(torch.zeros(k, desc.C_in, desc.C_out), half),
+            "bias": torch.zeros(desc.C_out),
+            "residual": torch.zeros(1, T, desc.C_out) if desc.residual else None,
+            "stream": torch.zeros(1, T, desc.C_out) if desc.stream else None,
+            "activated": torch.zeros(1, T, desc.C_out, dtype=half) if desc.activated else None,
+        }
+        for name, tensor in own.items():
+            setattr(branch, name, pointer(tensor))
+        tensors |= {f"{name} {j}": tensor for name, tensor in own.items() if tensor is not None}
+        branch.K, branch.dilation, branch.first_tap = k, dilation, -dilation * (k // 2)
+    table = (SOURCES / "conv_entry.cuh").read_text()
+    shape = re.findall(r"<T, ActivatedSource, ([\d, ]+)>", table)[config.index]
+    signature = (
+        f"vk::cuda::conv_kernel<vk::cuda::ConvShape<{C_NAMES[half]}, {shape}>, "
+        f"vk::cuda::ActivatedSource<{C_NAMES[half]}>>"
+        "(const __grid_constant__ vk::cuda::ConvParams, int)"
+    )
+    reach = max((k - 1) * d for k, d in zip(desc.K, desc.dilation))
+    return Launch(
+        instantiation("conv_kernel.cuh", signature),
+        "conv_kernel",
+        (-(-T // config.rows), -(-desc.C_out // config.columns), desc.branches),
+        config.threads,
+        [params, 1],
+        128 * (config.rows + reach),
+        desc.flops(T),
+        tensors,
+    )
+
+
 def _cuda_ctas(op: str, desc: Any, config: Any, T: int) -> int:
     if op == "residual_unit":
         from residual_unit_emulated import variants
 
         kernel = variants(desc.C, desc.snake, desc.dtype)[config.index]
         return sum(-(-T // kernel.tile_rows(k, desc.convs)) for k in desc.K)
+    if op == "residual_conv":
+        return desc.branches * -(-T // config.rows) * -(-desc.C_out // config.columns)
     if op == "alias_free":
         from test_alias_free import THREADS
 

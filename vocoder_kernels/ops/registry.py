@@ -35,12 +35,12 @@ from .support import Target
 IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
     "head": ("triton", "cuda"),
     "upsample": ("triton", "cuda"),
-    "residual_conv": ("cuda", "triton"),
+    "residual_conv": ("triton", "cuda"),
     "residual_unit": ("cuda",),
     "alias_free": ("cuda", "triton"),
     "tail": ("cuda", "triton"),
 }
-"""Operation to implementations, preferred first where `preferred` does not say otherwise."""
+"""Operation to implementations, preferred first on sm_80 and later; see `preferred`."""
 
 OPERATIONS = tuple(name for name, by in IMPLEMENTATIONS.items() if "triton" in by)
 """Operations that Triton alone can run: with them any vocoder can be composed."""
@@ -63,17 +63,14 @@ def operation(name: str, implementation: str = "triton") -> ModuleType:
 def preferred(name: str, target: Target) -> tuple[str, ...]:
     """The operation's implementations, best first.
 
-    On Turing Triton's matrix product is scalar code: the CUDA core goes first. On Hopper and
-    data-centre Blackwell Triton reaches matrix units that mma.sync does not: Triton goes first.
-    Between them both use mma.sync; the core's grouped convolution of 5 s of v4 and v3 is modelled
-    at 0.73 to 1.09 of Triton's time on an A100 and 0.83 to 1.0 on an RTX 4090
-    (benchmarks/modelled_*.py).
+    On Turing Triton's matrix product is scalar code: the CUDA core goes first. From Ampere on
+    Triton's grouped convolution goes first: with 5 s of v4 the core's is modelled at 0.87 to 1.4 of
+    its time on an A100 and 1.1 to 1.3 on an RTX 4090 (benchmarks/modelled_vocoders.py), and on
+    Hopper and data-centre Blackwell mma.sync does not reach all of the matrix units.
     """
     order = IMPLEMENTATIONS[name]
     if target.backend == "cuda" and target.arch < 80:
         return tuple(sorted(order, key=lambda i: i != "cuda"))
-    if name == "residual_conv" and 90 <= target.arch < 120:
-        return tuple(sorted(order, key=lambda i: i != "triton"))
     return order
 
 
