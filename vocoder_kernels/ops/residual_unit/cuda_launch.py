@@ -103,12 +103,16 @@ def can_run(desc: ResidualUnitDesc, target: Target) -> Support:
 
 def choose_config(desc: ResidualUnitDesc, B: int, T_cap: int, target: Target) -> UnitTile:
     """Of the tiles of which a multiprocessor holds two, so that one computes while the other waits,
-    the one with the fewest rows on the busiest multiprocessor; the larger of equals."""
+    the one with the fewest rows on the busiest multiprocessor; the larger of equals. A snake walks
+    the rows of the first convolution's halo too."""
+    row_bytes = 16 * (desc.C // 8 | 1)
 
     def cost(tile: UnitTile) -> tuple[bool, int]:
-        alone = 2 * _shared_bytes(desc, tile) > target.shared_bytes + RESERVED_BYTES
+        shared = _shared_bytes(desc, tile)
         ctas = sum(B * -(-T_cap // _output_rows(desc, tile, k)) for k in desc.K)
-        return alone, -(-ctas // target.multiprocessors) * tile.rows
+        rows = tile.rows + (shared // row_bytes if desc.snake else 0)
+        alone = 2 * shared > target.shared_bytes + RESERVED_BYTES
+        return alone, -(-ctas // target.multiprocessors) * rows
 
     return min(_fitting(desc, target), key=cost)
 
