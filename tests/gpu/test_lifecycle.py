@@ -102,14 +102,17 @@ def test_copies_are_independent(c):
 
 
 def test_a_deleted_model_frees_its_memory():
-    before = torch.cuda.memory_allocated()
-    c = case(BRIEF["hifigan"], torch.float16, frames=6)
-    patch(c.model)
-    with torch.no_grad():
-        c.model(*c.args)
-    del c
-    gc.collect()
-    assert torch.cuda.memory_allocated() == before
+    """From the second on: libraries keep workspaces of their own from the first."""
+    allocated = []
+    for _ in range(3):
+        c = case(BRIEF["hifigan"], torch.float16, frames=6)
+        patch(c.model)
+        with torch.no_grad():
+            c.model(*c.args)
+        del c
+        gc.collect()
+        allocated.append(torch.cuda.memory_allocated())
+    assert allocated[1] == allocated[2]
 
 
 def test_gradients_run_the_original(c):
