@@ -1,51 +1,27 @@
 #!/usr/bin/env python3
-"""A whole forward counted on the emulated GPU: graph nodes, FLOPs issued, bytes moved.
+r"""A whole forward counted on the emulated GPU: graph nodes, FLOPs issued, bytes moved.
 
-    ../shared/gpusim/device/run python benchmarks/counted_forward.py --models v4 v3 --frames 30
+    GPUSIM_STATS=counters.json ../shared/gpusim/device/run \
+        python benchmarks/counted_forward.py --models v4 v3 --frames 30
 
 FLOPs are those of matrix instructions, against the convolutions'. Bytes are the distinct ones each
 launch reads and writes, which is the least its DRAM traffic can be; eager's are the inputs and
-outputs of its operators, weight norm folded. Nothing here was measured on a GPU.
+outputs of its operators, weight norm folded. Every kernel of the replayed graph runs in full, which
+takes minutes; `modelled_vocoders.py` samples them. Nothing here was measured on a GPU.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-
-class Traffic(TorchDispatchMode):
-    """Bytes of the tensors that operators read and write, and how many operators there are."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.operators = self.nbytes = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        if not func.is_view and func is not torch.ops.aten.detach.default:
-            self.operators += 1
-            leaves = tree_leaves((args, kwargs or {}, out))
-            self.nbytes += sum(t.nbytes for t in leaves if isinstance(t, torch.Tensor))
-        return out
-
-
-def eager_traffic(module: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> Traffic:
-    """Counted from shapes: on tensors without storage."""
-    empty = [a.to("meta") for a in arguments]
-    module.to("meta")
-    with torch.no_grad(), Traffic() as traffic:
-        module(*empty)
-    return traffic
 
 
 def launch_counters() -> dict[str, dict[str, Any]]:
@@ -64,6 +40,8 @@ def nbytes(counters: dict[str, Any]) -> int:
 
 
 def count(version: str, frames: int, dtype: torch.dtype) -> dict[str, Any]:
+    from eager_traffic import eager_traffic
+
     from vocoder_kernels import compile
     from vocoder_kernels.families import describe
     from vocoder_kernels.modules import build
@@ -84,7 +62,7 @@ def count(version: str, frames: int, dtype: torch.dtype) -> dict[str, Any]:
         return sum(map(measure, after.values())) - sum(map(measure, before.values()))
 
     programs = engine.executable._programs
-    eager = eager_traffic(module, tuple(arguments))
+    eager = eager_traffic(version, vocoder, frames, dtype)
     return {
         "model": version,
         "frames": frames,
@@ -108,6 +86,8 @@ def main() -> None:
         import gpusim.device  # noqa: F401
     except ImportError:
         sys.exit("needs the emulated GPU: run this through gpusim/device/run")
+    if not os.environ.get("GPUSIM_STATS"):
+        sys.exit("needs counters per kernel: set GPUSIM_STATS to a file for them")
     for version in args.models:
         row = count(version, args.frames, getattr(torch, args.dtype))
         if args.json:
