@@ -5,9 +5,9 @@
 
 Every client sends requests of its own lengths one after the other. Prints requests and seconds of
 audio per second, and how long a request takes. On a CPU a batch is run row by row with all threads,
-so joining brings no throughput, but it serves in the order of arrival, which a lock does not: with 8
-clients of v2 on two busy cores the 95th percentile fell from 4.8 s to 2.7 s, and to 2.3 s with 2 ms
-of waiting. A GPU it can fill where one short request leaves it idle.
+so joining brings no throughput, but it serves in the order of arrival, which a lock does not: with
+8 clients of v2 on two busy cores the 95th percentile fell from 4.8 s to 2.7 s, and to 2.3 s with
+2 ms of waiting. On a GPU it is meant to fill what one short request leaves idle.
 """
 
 from __future__ import annotations
