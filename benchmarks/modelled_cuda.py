@@ -123,6 +123,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="rows as JSON lines")
     args = parser.parse_args()
     model = load_model()
+    from schedule import correct_schedules
+
+    correct_schedules(model)
     from modelled_launches import STEPS, launches_of
 
     tile = tuple(map(int, args.tile.split(","))) if args.tile else None
