@@ -216,7 +216,7 @@ def _sources_digest() -> str:
         *(ROOT / "csrc" / "cuda").glob("*.*h"),
         *(ROOT / "vocoder_kernels" / "ops").rglob("*.py"),
         *(ROOT / "tests" / "cuda").glob("residual_unit_emulated.py"),
-        *(ROOT / "benchmarks").glob("model*_*.py"),
+        *(ROOT / "benchmarks").glob("model*.py"),
     ]
     digest = hashlib.sha256(torch.__version__.encode())
     for path in sorted(paths):
