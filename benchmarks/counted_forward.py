@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 r"""A whole forward counted on the emulated GPU: graph nodes, FLOPs issued, bytes moved.
 
-    GPUSIM_STATS=counters.json ../shared/gpusim/device/run \
+    GPUSIM_STATS=counters.json $VOCODER_KERNELS_GPUSIM/device/run \
         python benchmarks/counted_forward.py --models v4 v3 --frames 30
 
 FLOPs are those of matrix instructions, against the convolutions'. Bytes are the distinct ones each

@@ -22,9 +22,11 @@ SHARED = ("shared_load", "shared_store", "ldmatrix", "cp_async_shared")
 
 def load_model() -> Any:
     """The emulator's model of times, or exit with where it was sought."""
-    folder = Path(os.environ.get("VOCODER_KERNELS_GPUSIM", ROOT.parent / "shared" / "gpusim"))
+    folder = Path(os.environ.get("VOCODER_KERNELS_GPUSIM", ""))
     if not (folder / "__init__.py").is_file():
-        sys.exit(f"no GPU emulator at {folder}: set VOCODER_KERNELS_GPUSIM to its folder")
+        sys.exit(
+            f"no GPU emulator at {folder.absolute()}: set VOCODER_KERNELS_GPUSIM to its folder"
+        )
     sys.path.append(str(folder.parent))
     from gpusim import model
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Modelled time of the Triton kernels on GPUs that are not here, and its share of the tensor floor.
 
-VOCODER_KERNELS_GPUSIM=../shared/gpusim python benchmarks/modelled_triton.py --ops conv,stages
+    python benchmarks/modelled_triton.py --ops conv,stages
 
 Kernels are compiled for sm_80, sampled CTAs run on the emulator, and its counters give a time.
 Nothing here is measured on a GPU: compare versions of a kernel, quote no figure as measured.
@@ -30,10 +30,11 @@ K, DILATIONS = (11, 7, 3), (3, 3, 3)
 
 def find_model() -> Any:
     """The emulator's model of time, or an exit that says what is missing."""
-    default = Path(__file__).resolve().parents[2] / "shared" / "gpusim"
-    folder = Path(os.environ.get("VOCODER_KERNELS_GPUSIM", default))
+    folder = Path(os.environ.get("VOCODER_KERNELS_GPUSIM", ""))
     if not (folder / "model" / "__init__.py").is_file():
-        sys.exit(f"no GPU emulator at {folder}: set VOCODER_KERNELS_GPUSIM to its folder")
+        sys.exit(
+            f"no GPU emulator at {folder.absolute()}: set VOCODER_KERNELS_GPUSIM to its folder"
+        )
     try:
         import triton  # noqa: F401
     except ImportError:

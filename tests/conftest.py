@@ -22,8 +22,10 @@ def _find_gpusim() -> Path | None:
 
 
 GPUSIM_PARENT = _find_gpusim()
-if GPUSIM_PARENT is not None and str(GPUSIM_PARENT) not in sys.path:
-    sys.path.append(str(GPUSIM_PARENT))
+if GPUSIM_PARENT is not None:
+    os.environ["VOCODER_KERNELS_GPUSIM"] = str(GPUSIM_PARENT / "gpusim")
+    if str(GPUSIM_PARENT) not in sys.path:
+        sys.path.append(str(GPUSIM_PARENT))
 
 settings.register_profile(
     "default", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True

@@ -21,8 +21,8 @@ constexpr ConvEntry conv_entry() {
     return {{kRows, kColumns, Shape::kThreads}, conv_kernel<Shape, Source<T>>};
 }
 
-// Largest first. Null past the last. 128 x 128 modelled 15-50% slower than 64 x 128: eight warps per
-// multiprocessor hide too little.
+// Largest first. Null past the last. 128 x 128 modelled 15-50% slower than 64 x 128: eight warps
+// per multiprocessor hide too little.
 template <typename T>
 const ConvEntry* conv_entries(ConvSource source, int index) {
     static constexpr ConvEntry kActivated[] = {
