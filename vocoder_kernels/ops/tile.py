@@ -118,7 +118,8 @@ def choose_tile(product: Product, dtype: torch.dtype, precision: str, target: Ta
         candidates = [_narrowed(rung, product.columns) for rung in ladder]
         tile = min(candidates, key=lambda rung: _time(rung, product, target.multiprocessors)).tile
     if mean:
-        tile = replace(tile, num_stages=1)
+        # 64 products of float32 weights at a time spill.
+        tile = replace(tile, num_stages=1, BK=min(tile.BK, 128 // dtype.itemsize))
     return _fitted(tile, product, dtype, target)
 
 
