@@ -173,8 +173,16 @@ def only(site: Path) -> dict[str, str]:
 
 
 def run_in(site: Path, script: str) -> None:
-    # addsitedir reads .pth files, which an editable installation consists of.
-    script = f"import site; site.addsitedir({str(site)!r})\n{script}"
+    # addsitedir reads .pth files, which an editable installation consists of; what it adds goes
+    # before an installation that the interpreter has already.
+    script = (
+        "import site, sys\n"
+        "before = [(places, list(places)) for places in (sys.path, sys.meta_path)]\n"
+        f"site.addsitedir({str(site)!r})\n"
+        "for places, former in before:\n"
+        "    places[:] = [p for p in places if p not in former] + former\n"
+        f"{script}"
+    )
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, env=only(site), cwd=site, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

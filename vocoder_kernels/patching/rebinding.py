@@ -7,6 +7,8 @@ import types
 import weakref
 from typing import Any, Callable, SupportsIndex
 
+import torch
+
 
 class Rebound:
     """Stands in ``owner.__dict__[name]`` and calls ``instead(owner, original, args, kwargs)``.
@@ -52,7 +54,12 @@ class Rebound:
         return types.MethodType(getattr(type(owner), self._name), owner)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._instead(self._live_owner(), self.original, args, kwargs)
+        owner = self._live_owner()
+        if torch.compiler.is_compiling() and self._previous is None:
+            # What compilers and exporters see is the class's own code. From PyTorch 2.14 on they
+            # refuse to trace the making of a bound method.
+            return getattr(type(owner), self._name)(owner, *args, **kwargs)
+        return self._instead(owner, self.original, args, kwargs)
 
     def _live_owner(self) -> Any:
         owner = self._owner()
