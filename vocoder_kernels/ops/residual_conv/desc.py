@@ -8,10 +8,13 @@ import torch
 
 @dataclass(frozen=True)
 class ResidualConvDesc:
-    """Branch j: ``y = conv_j(x_j) + bias_j (+ residual_j)``, ``x_j`` activated, in ``dtype``.
+    """Branch j: ``y_j = conv_j(x_j) + bias_j (+ residual_j)``, ``x_j`` activated, in ``dtype``.
 
-    Writes ``y`` as an fp32 ``stream`` and/or ``activated = leaky(y, slope)`` in ``dtype``; a slope
-    of 1.0 is no activation. Branches run in the order given: put the longest first.
+    Writes ``y_j`` as an fp32 ``stream`` and/or ``activated = leaky(y_j, slope)`` in ``dtype``; a
+    slope of 1.0 is no activation. Branches run in the order given: put the longest first.
+    residual_slope: None if residuals are fp32 streams; else they are activated tensors in
+    ``dtype``, and LeakyReLU of this slope, which is above 0, is undone.
+    mean: the branches share one output, the mean of their ``y_j``.
     """
 
     C_in: int
@@ -21,6 +24,8 @@ class ResidualConvDesc:
     dtype: torch.dtype
     bias: bool = True
     residual: bool = False
+    residual_slope: float | None = None
+    mean: bool = False
     stream: bool = False
     activated: bool = True
     slope: float = 1.0
@@ -31,6 +36,14 @@ class ResidualConvDesc:
     @property
     def branches(self) -> int:
         return len(self.K)
+
+    @property
+    def outputs(self) -> int:
+        return 1 if self.mean else self.branches
+
+    @property
+    def residual_dtype(self) -> torch.dtype:
+        return torch.float32 if self.residual_slope is None else self.dtype
 
     @property
     def halo(self) -> int:

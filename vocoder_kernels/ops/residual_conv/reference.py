@@ -17,7 +17,7 @@ def reference(
     residuals: Sequence[torch.Tensor] | None,
     ranges: torch.Tensor,
 ) -> list[torch.Tensor]:
-    """``y`` of every branch before the activation, in the inputs' dtype. ``weights`` are PyTorch's
+    """``y`` of every output before the activation, in the inputs' dtype. ``weights`` are PyTorch's
     ``[C_out, C_in, K]``, the rest as in `launch`."""
     outputs = []
     for j, (x, weight) in enumerate(zip(inputs, weights)):
@@ -32,5 +32,12 @@ def reference(
             )
 
         y = on_valid_rows(conv, x, ranges, desc.scale, desc.extra, C_out=desc.C_out)
-        outputs.append(y if residuals is None else y + residuals[j])
-    return outputs
+        if residuals is not None:
+            y = y + _residual(desc, residuals[j])
+        outputs.append(y)
+    return [torch.stack(outputs).mean(0)] if desc.mean else outputs
+
+
+def _residual(desc: ResidualConvDesc, x: torch.Tensor) -> torch.Tensor:
+    slope = desc.residual_slope
+    return x if slope is None else torch.where(x < 0, x / slope, x)
