@@ -12,12 +12,13 @@
 // A warp owns all rows of 32 columns, so that each weight is fetched once per CTA: straight from
 // global memory in fragment order, kSlots k16 steps ahead in registers. Two steps ahead left a CTA
 // of 32 rows waiting for L2 three quarters of its time.
+//
 // Reduction order: (branch, chunk of 32 channels, tap, k16), whatever the tile. Columns of a
 // fragment pair are interleaved so that a thread owns four consecutive ones: 16-byte accesses in
-// the epilogue. Weight fragments: [ceil(N / 32)][chunks][K][2 k16][2 column groups of 16][32
-// lanes][8], see pack. Shared memory: 2 * (rows + (K - 1) * dilation) * 64 bytes. 2 K C_in FLOP per
-// output value; weights are read from L2 once per row tile: bound by the tensor cores once both
-// fill the device.
+// the epilogue.
+// Weight fragments: [ceil(N / 32)][chunks][K][2 k16][2 column groups of 16][32 lanes][8], see pack.
+// Shared memory: 2 * (rows + (K - 1) * dilation) * 64 bytes. 2 K C_in FLOP per output value;
+// weights are read from L2 once per row tile: bound by the tensor cores once both fill the device.
 #pragma once
 
 #include "conv_source.cuh"
