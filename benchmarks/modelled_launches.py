@@ -40,12 +40,14 @@ STEPS = (
     Step("up", "v4", 32, 24000, stride=2),
     Step("conv", "v4", 256, 1000),
     Step("conv", "v4", 128, 6000),
-    Step("mean", "v4", 256, 1000),
-    Step("mean", "v4", 128, 6000),
     Step("units", "v4", 64, 12000),
     Step("units", "v4", 32, 24000),
     Step("units", "v4", 16, 48000),
+    Step("branches", "v4", 32, 24000),
+    Step("branches", "v4", 16, 48000),
     Step("tail", "v4", 16, 48000),
+    Step("units", "v2ProPlus", 24, 32000),
+    Step("branches", "v2ProPlus", 24, 32000),
     Step("up", "v3", 768, 375, stride=4),
     Step("up", "v3", 192, 3000, stride=2),
     Step("conv", "v3", 768, 375),
@@ -127,33 +129,64 @@ def unit_launches(step: Step, T: int, kernel: Any) -> list[Launch]:
     return launches
 
 
+def branch_launches(step: Step, T: int, kernel: Any) -> list[Launch]:
+    """Three branches of three units, all from one tensor."""
+    from residual_branch_emulated import Branch, prepare
+
+    C, vector, x = step.C, torch.ones(step.C), torch.zeros(1, T, step.C)
+    branches = [
+        Branch(
+            x,
+            torch.zeros(1, T, C),
+            [[torch.zeros(C, C, k)] * 2] * len(DILATIONS),
+            [[vector] * 2] * len(DILATIONS),
+            DILATIONS,
+        )
+        for k in K
+    ]
+    prepared = prepare(kernel, branches, ranges_of(T))
+    flops = 2.0 * 2 * len(DILATIONS) * sum(K) * C * C * T
+    return [branch_launch(prepared, flops)]
+
+
+def branch_launch(prepared: Any, flops: float) -> Launch:
+    signature = f"vk::cuda::{prepared.kernel.name}(const __grid_constant__ vk::cuda::BranchParams)"
+    return Launch(
+        instantiation("residual_branch_kernel.cuh", signature),
+        "residual_branch_kernel",
+        (prepared.grid,),
+        prepared.kernel.threads,
+        [prepared.params],
+        prepared.shared_bytes,
+        flops,
+        {str(i): tensor for i, tensor in enumerate(prepared.buffers)},
+    )
+
+
 def conv_launches(
     step: Step, T: int, shape: tuple[int, int, int, int], dilation: int = 3
 ) -> list[Launch]:
     """One convolution of the three branches: activated input, residual, stream, activated output.
-    ``shape``: template arguments of ConvShape. Of the kind "mean": activated residuals, one
-    activated output."""
-    from conv_emulated import Params
+    ``shape``: template arguments of ConvShape."""
+    from test_conv import Params
 
     from vocoder_kernels.ops.cuda_conv import pack_fragments
 
-    C, (rows, columns, _, _), mean = step.C, shape, step.kind == "mean"
+    C, (rows, columns, _, _) = step.C, shape
     tensors = {"ranges": ranges_of(T)}
     params = Params(
         slope_out=0.1, scale_in=1, scale_out=1, T_in_cap=T, T_out_cap=T, C_in=C, C_out=C, stride=1,
-        ranges=pointer(tensors["ranges"]), inputs=len(K), undo=10.0 if mean else 0.0,
+        ranges=pointer(tensors["ranges"]),
     )  # fmt: skip
     for j, (branch, k) in enumerate(zip(params.branches, K)):
         own = {
             "x": torch.zeros(1, T, C, dtype=HALF),
             "weight": pack_fragments(torch.zeros(k, C, C), HALF),
             "bias": torch.zeros(C),
-            "residual": torch.zeros(1, T, C, dtype=HALF if mean else torch.float32),
+            "residual": torch.zeros(1, T, C),
+            "stream": torch.zeros(1, T, C),
+            "activated": torch.zeros(1, T, C, dtype=HALF),
         }
-        if not mean:
-            own["stream"] = torch.zeros(1, T, C)
-        if not mean or j == 0:
-            own["activated"] = torch.zeros(1, T, C, dtype=HALF)
         for name, tensor in own.items():
             setattr(branch, name, pointer(tensor))
             tensors[f"{name} {j}"] = tensor
@@ -162,10 +195,9 @@ def conv_launches(
     source = instantiation(
         "conv_kernel.cuh",
         f"vk::cuda::conv_kernel<vk::cuda::ConvShape<__half, {arguments}>, "
-        f"vk::cuda::ActivatedSource<__half>, {str(mean).lower()}>"
-        "(const __grid_constant__ vk::cuda::ConvParams, int)",
+        "vk::cuda::ActivatedSource<__half>>(const __grid_constant__ vk::cuda::ConvParams, int)",
     )
-    grid = (-(-T // rows), -(-C // columns), 1 if mean else len(K))
+    grid = (-(-T // rows), -(-C // columns), len(K))
     shared = 2 * 64 * (rows + (max(K) - 1) * dilation)
     flops = 2.0 * sum(K) * C * C * T
     return [Launch(source, "conv_kernel", grid, columns, [params, 1], shared, flops, tensors)]
@@ -174,7 +206,7 @@ def conv_launches(
 def up_launches(step: Step, T: int, shape: tuple[int, int, int, int]) -> list[Launch]:
     """Mean of three streams to half the channels at ``stride`` times the rate: stream and, but for
     snakes, activated output. ``shape``: template arguments of ConvShape."""
-    from conv_emulated import Params
+    from test_conv import Params
 
     from vocoder_kernels.ops.cuda_conv import pack_fragments
 
@@ -212,7 +244,7 @@ def up_launches(step: Step, T: int, shape: tuple[int, int, int, int]) -> list[La
     source = instantiation(
         "conv_kernel.cuh",
         f"vk::cuda::conv_kernel<vk::cuda::ConvShape<__half, {arguments}>, "
-        "vk::cuda::MeanSource<__half>, false>(const __grid_constant__ vk::cuda::ConvParams, int)",
+        "vk::cuda::MeanSource<__half>>(const __grid_constant__ vk::cuda::ConvParams, int)",
     )
     grid = (-(-(T + 2) // rows), -(-stride * C_out // columns), 1)
     flops = 2.0 * 2 * stride * C * C_out * T
@@ -290,6 +322,12 @@ def tail_launches(step: Step, T: int, threads: int, segment: int) -> list[Launch
     ]
 
 
+def branch_kernel(C: int, tile: tuple[int, ...] | None = None) -> Any:
+    from residual_branch_emulated import Kernel, variants
+
+    return Kernel(HALF, C, *tile) if tile else variants(C)[0]
+
+
 def launches_of(step: Step, T: int, tile: tuple[int, ...] | None = None) -> list[Launch]:
     """The step with its large tile, or with ``tile``: the numbers of the builders above."""
     from residual_unit_emulated import Kernel, variants
@@ -299,7 +337,9 @@ def launches_of(step: Step, T: int, tile: tuple[int, ...] | None = None) -> list
             Kernel(HALF, step.C, step.snake, *tile) if tile else variants(step.C, step.snake)[0]
         )
         return unit_launches(step, T, kernel)
-    if step.kind in ("conv", "mean"):
+    if step.kind == "branches":
+        return branch_launches(step, T, branch_kernel(step.C, tile))
+    if step.kind == "conv":
         return conv_launches(step, T, tile or (64, 128, 4, 3))
     if step.kind == "up":
         return up_launches(step, T, tile or (64, 128, 4, 3))

@@ -12,7 +12,15 @@ from typing import Any
 import torch
 from modelled_cuda import profile as profile_cuda
 from modelled_cuda import shared_ratio
-from modelled_launches import Launch, Step, instantiation, launches_of, ranges_of, snake_launches
+from modelled_launches import (
+    Launch,
+    Step,
+    branch_launch,
+    instantiation,
+    launches_of,
+    ranges_of,
+    snake_launches,
+)
 from modelled_triton import Modeller
 
 from vocoder_kernels.program import Scale
@@ -93,6 +101,8 @@ def _cuda_launch(op: str, desc: Any, config: Any) -> Launch:
     """The launch on a row of a few tiles per branch."""
     if op == "residual_unit":
         return _unit_launch(desc, config)
+    if op == "residual_branch":
+        return _branch_launch(desc, config)
     if op == "residual_conv":
         return _conv_launch(desc, config)
     if op == "alias_free":
@@ -137,6 +147,24 @@ def _unit_launch(desc: Any, config: Any) -> Launch:
         desc.flops(T),
         {str(i): tensor for i, tensor in enumerate(prepared.buffers)},
     )
+
+
+def _branch_launch(desc: Any, config: Any) -> Launch:
+    from residual_branch_emulated import Branch, prepare, variants
+
+    kernel = variants(desc.C, desc.dtype)[config.index]
+    T, vector = 12 * kernel.rows, torch.ones(desc.C)
+    branches = [
+        Branch(
+            torch.zeros(1, T, desc.C),
+            torch.zeros(1, T, desc.C),
+            [[torch.zeros(desc.C, desc.C, k)] * desc.convs] * len(dilation),
+            [[vector] * desc.convs] * len(dilation),
+            dilation,
+        )
+        for k, dilation in zip(desc.K, desc.dilation)
+    ]
+    return branch_launch(prepare(kernel, branches, ranges_of(T), slope=desc.slope), desc.flops(T))
 
 
 def _conv_launch(desc: Any, config: Any) -> Launch:
@@ -197,6 +225,8 @@ def _cuda_ctas(op: str, desc: Any, config: Any, T: int) -> int:
 
         kernel = variants(desc.C, desc.snake, desc.dtype)[config.index]
         return sum(-(-T // kernel.tile_rows(k, desc.convs)) for k in desc.K)
+    if op == "residual_branch":
+        return sum(-(-T // (config.rows - 2 * halo)) for halo in desc.halos)
     if op == "residual_conv":
         return desc.branches * -(-T // config.rows) * -(-desc.C_out // config.columns)
     if op == "alias_free":
@@ -215,7 +245,7 @@ def _sources_digest() -> str:
     paths = [
         *(ROOT / "csrc" / "cuda").glob("*.*h"),
         *(ROOT / "vocoder_kernels" / "ops").rglob("*.py"),
-        *(ROOT / "tests" / "cuda").glob("residual_unit_emulated.py"),
+        *(ROOT / "tests" / "cuda").glob("residual_*_emulated.py"),
         *(ROOT / "benchmarks").glob("model*.py"),
     ]
     digest = hashlib.sha256(torch.__version__.encode())

@@ -7,6 +7,7 @@
 #include <tuple>
 #include <vector>
 
+#include "addresses.h"
 #include "alias_free.h"
 #include "conv.h"
 #include "device.h"
@@ -19,22 +20,6 @@ namespace py = pybind11;
 namespace vk {
 namespace cuda {
 namespace {
-
-using Address = uintptr_t;
-
-template <typename T>
-T* as(Address address) {
-    return reinterpret_cast<T*>(address);
-}
-
-cudaStream_t as_stream(Address stream) { return as<CUstream_st>(stream); }
-
-template <typename T>
-void check_count(const std::vector<T>& list, size_t most, const char* op, const char* what) {
-    require(!list.empty() && list.size() <= most, op,
-            std::string(what) + ": expected 1 to " + std::to_string(most) + ", got " +
-                std::to_string(list.size()) + ".");
-}
 
 py::dict properties(int device) {
     const DeviceProperties p = device_properties(device);
@@ -58,7 +43,7 @@ void set_branches(ConvParams& p, const std::vector<ConvBranchTuple>& branches) {
         p.branches[j] = {as<void>(x),
                          as<void>(weight),
                          as<float>(bias),
-                         as<void>(residual),
+                         as<float>(residual),
                          as<float>(stream),
                          as<void>(activated),
                          K,
@@ -68,12 +53,10 @@ void set_branches(ConvParams& p, const std::vector<ConvBranchTuple>& branches) {
 }
 
 void conv(const std::vector<ConvBranchTuple>& branches, Address ranges, int B, int T_cap, int C_in,
-          int C_out, int scale, int extra, float slope, float undo, bool mean, int dtype, int tile,
-          int device, Address stream) {
+          int C_out, int scale, int extra, float slope, int dtype, int tile, int device,
+          Address stream) {
     ConvParams p = {};
     set_branches(p, branches);
-    p.inputs = static_cast<int>(branches.size());
-    p.undo = undo;
     p.ranges = as<int32_t>(ranges);
     p.scale_in = p.scale_out = scale;
     p.extra_in = p.extra_out = extra;
@@ -83,7 +66,7 @@ void conv(const std::vector<ConvBranchTuple>& branches, Address ranges, int B, i
     p.stride = 1;
     p.slope_out = slope;
     const DeviceGuard guard(device);
-    launch_conv(p, p.inputs, B, mean ? ConvSource::kSummed : ConvSource::kActivated,
+    launch_conv(p, static_cast<int>(branches.size()), B, ConvSource::kActivated,
                 static_cast<DType>(dtype), tile, as_stream(stream));
 }
 
@@ -265,7 +248,7 @@ std::vector<std::array<int, 3>> conv_tiles(int source) {
 std::vector<std::array<int, 4>> unit_tiles(int C, bool) {
     std::vector<std::array<int, 4>> tiles;
     for (int index = 0; index < kUnitTiles; ++index) {
-        const UnitTile tile = unit_tile(C, index);
+        const NarrowTile tile = unit_tile(C, index);
         if (tile.warps_m)
             tiles.push_back({tile.warps_m, tile.warps_n, tile.m_tiles, tile.ctas_per_sm});
     }
@@ -281,7 +264,7 @@ void bind_queries(py::module_& m) {
     m.def(
         "conv_tiles", &conv_tiles, py::arg("source"),
         "(rows, columns, threads) of the convolution's tiles, largest first; source: 0 activated, "
-        "1 mean of streams, 2 the caller's tensor, 3 activated and summed over branches.");
+        "1 mean of streams, 2 the caller's tensor.");
     m.def(
         "conv_shared_bytes",
         [](int rows, int reach) { return conv_shared_bytes({rows, 0, 0}, reach); }, py::arg("rows"),
@@ -311,10 +294,11 @@ void bind_queries(py::module_& m) {
 void bind(py::module_& parent) {
     py::module_ m = parent.def_submodule("cuda_kernels", "Launches of the CUDA core.");
     bind_queries(m);
+    bind_residual_branch(m);
     m.def("conv", &conv, py::kw_only(), py::arg("branches"), py::arg("ranges"), py::arg("B"),
           py::arg("T_cap"), py::arg("C_in"), py::arg("C_out"), py::arg("scale"), py::arg("extra"),
-          py::arg("slope"), py::arg("undo"), py::arg("mean"), py::arg("dtype"), py::arg("tile"),
-          py::arg("device"), py::arg("stream"));
+          py::arg("slope"), py::arg("dtype"), py::arg("tile"), py::arg("device"),
+          py::arg("stream"));
     m.def("upsample", &upsample, py::kw_only(), py::arg("inputs"), py::arg("mean"),
           py::arg("weight"), py::arg("bias"), py::arg("out_stream"), py::arg("activated"),
           py::arg("ranges"), py::arg("B"), py::arg("T_in_cap"), py::arg("T_out_cap"),

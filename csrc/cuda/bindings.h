@@ -10,5 +10,8 @@ namespace cuda {
 // are integers, sizes are in elements unless named bytes, dtypes are codes of DType.
 void bind(pybind11::module_& m);
 
+// Adds to it the launch of whole residual branches and the queries that go with it.
+void bind_residual_branch(pybind11::module_& m);
+
 }  // namespace cuda
 }  // namespace vk

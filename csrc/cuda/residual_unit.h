@@ -12,6 +12,7 @@
 #include <cstdint>
 
 #include "dtype.h"
+#include "narrow_tile.h"
 
 namespace vk {
 namespace cuda {
@@ -47,19 +48,11 @@ struct UnitParams {
     UnitFilter filter;
 };
 
-// A warp owns m_tiles x 16 rows and C / warps_n channels; registers allow ctas_per_sm.
-struct UnitTile {
-    int warps_m, warps_n, m_tiles, ctas_per_sm;
-
-    constexpr int threads() const { return 32 * warps_m * warps_n; }
-    constexpr int rows() const { return 16 * warps_m * m_tiles; }
-};
-
 // Rows of output of a branch per CTA; not positive where the halo leaves none.
-int unit_tile_rows(const UnitTile& tile, bool snake, int n_convs, int K);
+int unit_tile_rows(const NarrowTile& tile, bool snake, int n_convs, int K);
 
 // Rows of shared memory that a branch needs, and bytes of so many rows.
-int unit_shared_rows(const UnitTile& tile, int C, bool snake, int n_convs, int K, int dilation);
+int unit_shared_rows(const NarrowTile& tile, int C, bool snake, int n_convs, int K, int dilation);
 int unit_shared_bytes(int C, int rows);
 
 void launch_residual_unit(UnitParams params, int branches, int B, int C, bool snake, DType dtype,

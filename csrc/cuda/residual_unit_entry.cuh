@@ -12,7 +12,7 @@ using UnitKernel = void (*)(UnitParams);
 
 template <typename T, int C, bool kSnake, int kIndex>
 constexpr UnitKernel unit_kernel() {
-    constexpr UnitTile kTile = unit_tile(C, kIndex);
+    constexpr NarrowTile kTile = unit_tile(C, kIndex);
     return residual_unit_kernel<T, C, kSnake, kTile.warps_m, kTile.warps_n, kTile.m_tiles,
                                 kTile.ctas_per_sm>;
 }

@@ -20,15 +20,12 @@
 #include <cstdint>
 
 #include "elements.cuh"
-#include "mma.cuh"
+#include "narrow_conv.cuh"
 #include "residual_unit.h"
 #include "residual_unit_snake.cuh"
 
 namespace vk {
 namespace cuda {
-
-// Bytes between rows in shared memory.
-constexpr int unit_pitch_bytes(int C) { return ((C / 8) | 1) * 16; }
 
 // What a CTA works on; rows count from the first row of the intermediate. Kept in shared memory: in
 // registers it would be live, unused, across the multiplications.
@@ -41,183 +38,20 @@ struct UnitWork {
 };
 
 template <typename T, int C, bool kSnake, int kWarpsM, int kWarpsN, int kMTiles>
-struct ResidualUnit {
-    static_assert(C % 8 == 0 && C >= 8, "channels come in groups of eight");
-    static_assert((C / 8) % kWarpsN == 0, "every warp owns whole groups of eight channels");
-    static constexpr int kGroups = C / 8;
-    static constexpr int kNTiles = kGroups / kWarpsN;
-    static_assert(kWarpsN == 1 || kNTiles % 2 == 0, "weights are read in pairs of groups");
-    static constexpr int kThreads = 32 * kWarpsM * kWarpsN;
-    static constexpr int kRows = 16 * kWarpsM * kMTiles;
-    static constexpr int kPitch = unit_pitch_bytes(C);
-    static constexpr int kStepBytes = kGroups * 256;  // weights of one k16 step
+struct ResidualUnit : NarrowConv<T, C, kWarpsM, kWarpsN, kMTiles> {
+    using Base = NarrowConv<T, C, kWarpsM, kWarpsN, kMTiles>;
+    using Base::corner;
+    using Base::element;
+    using Base::for_each;
+    using Base::kGroups;
+    using Base::kPitch;
+    using Base::kRows;
+    using Base::kThreads;
+    using Base::thread_index;
+    using typename Base::Accumulators;
+    using typename Base::Core;
+    using typename Base::Corner;
     static constexpr int kActHalo = kSnake ? kAliasFreeHalo : 0;
-    // Taps between two barriers that keep the warps on the same weights while these are in L1.
-    static constexpr int kTapsPerBarrier = 2;
-    // Unrolling further lets the compiler request weights several steps ahead, and spill.
-    static constexpr int kStepUnroll = kMTiles * kNTiles >= 16   ? 2
-                                       : kMTiles * kNTiles >= 12 ? 1
-                                                                 : kGroups;
-    static constexpr bool kTapBarrier = C >= 48 && kWarpsM > 1;
-
-    using Core = TensorCore<T>;
-
-    struct Weights {
-        FragmentB tile[kNTiles];
-    };
-
-    struct Accumulators {
-        FragmentC tile[kMTiles][kNTiles];
-    };
-
-    // Columns n and n + 1 (n even) of one k16 step: 16 bytes per lane, 8 for a last odd one.
-    __device__ __forceinline__ static void load_weights(Weights& w, const char* step, int n) {
-        const int lane = threadIdx.x % 32;
-        if (n + 1 < kNTiles) {
-            const uint4 v = __ldg(reinterpret_cast<const uint4*>(step + n * 256) + lane);
-            w.tile[n].r[0] = v.x;
-            w.tile[n].r[1] = v.y;
-            w.tile[n + 1].r[0] = v.z;
-            w.tile[n + 1].r[1] = v.w;
-        } else {
-            const uint2 v = __ldg(reinterpret_cast<const uint2*>(step + n * 256) + lane);
-            w.tile[n].r[0] = v.x;
-            w.tile[n].r[1] = v.y;
-        }
-    }
-
-    __device__ __forceinline__ static void load_weights(Weights& w, const char* step) {
-#pragma unroll
-        for (int n = 0; n < kNTiles; n += 2)
-            load_weights(w, step, n);
-    }
-
-    // One k16 step: `address` is this lane's row of the warp's first m-tile. The next step's
-    // weights are requested a step ahead, hiding their latency; the packed array ends with one
-    // spare step so that the last request stays inside. Of A and B, the smaller one is held whole:
-    // with wide n, weights are replaced as soon as they are used up instead of being
-    // double-buffered.
-    __device__ __forceinline__ static void step(Accumulators& acc, Weights& w, const char*& weights,
-                                                uint32_t address) {
-        weights += kStepBytes;
-        if (kNTiles > kMTiles) {
-            FragmentA a[kMTiles];
-#pragma unroll
-            for (int m = 0; m < kMTiles; ++m)
-                a[m] = load_matrix_x4(address + m * 16 * kPitch);
-#pragma unroll
-            for (int n = 0; n < kNTiles; ++n) {
-#pragma unroll
-                for (int m = 0; m < kMTiles; ++m)
-                    Core::multiply_add(acc.tile[m][n], a[m], w.tile[n]);
-                if (n % 2 == 1 || n + 1 == kNTiles) load_weights(w, weights, n / 2 * 2);
-            }
-        } else {
-            Weights next;
-            load_weights(next, weights);
-#pragma unroll
-            for (int m = 0; m < kMTiles; ++m) {
-                const FragmentA a = load_matrix_x4(address + m * 16 * kPitch);
-#pragma unroll
-                for (int n = 0; n < kNTiles; ++n)
-                    Core::multiply_add(acc.tile[m][n], a, w.tile[n]);
-            }
-            w = next;
-        }
-    }
-
-    // acc = sum over taps and channels; reads buffer rows [row, row + (K - 1) * dilation] for
-    // output row `row`. Pairs of 8-channel groups form a k16 step; with an odd number of groups one
-    // step takes its halves from two neighbouring taps, and the last tap's last half has zero
-    // weights.
-    __device__ static void convolve(Accumulators& acc, const char* weights, uint32_t address, int K,
-                                    int dilation) {
-        const int lane = threadIdx.x % 32;
-        const uint32_t high = lane / 16;
-        const uint32_t tap_bytes = dilation * kPitch;
-#pragma unroll
-        for (int m = 0; m < kMTiles; ++m)
-#pragma unroll
-            for (int n = 0; n < kNTiles; ++n)
-#pragma unroll
-                for (int i = 0; i < 4; ++i)
-                    acc.tile[m][n].v[i] = 0.0f;
-        weights += (threadIdx.x / 32 / kWarpsM) * kNTiles * 256;
-        Weights w;
-        load_weights(w, weights);
-        if (kGroups % 2 == 0) {
-            for (int tap = 0; tap < K; ++tap) {
-                if (kTapBarrier && tap % kTapsPerBarrier == 0) __syncthreads();
-#pragma unroll kStepUnroll
-                for (int q = 0; q < kGroups / 2; ++q)
-                    step(acc, w, weights, address + high * 16 + q * 32);
-                address += tap_bytes;
-            }
-        } else {
-            for (int tap = 0; tap + 1 < K; tap += 2) {
-                const uint32_t across = address + (high ? tap_bytes : (kGroups - 1) * 16);
-#pragma unroll
-                for (int q = 0; q < kGroups / 2; ++q)
-                    step(acc, w, weights, address + high * 16 + q * 32);
-                step(acc, w, weights, across);
-#pragma unroll
-                for (int q = 0; q < kGroups / 2; ++q)
-                    step(acc, w, weights, address + tap_bytes + 16 + high * 16 + q * 32);
-                address += 2 * tap_bytes;
-            }
-#pragma unroll
-            for (int q = 0; q < kGroups / 2; ++q)
-                step(acc, w, weights, address + high * 16 + q * 32);
-            step(acc, w, weights, address + (kGroups - 1) * 16);
-        }
-    }
-
-    // The thread's index, read from the special register each time: from threadIdx the compiler
-    // would compute rows, channels and addresses once and keep them across the multiplications.
-    __device__ __forceinline__ static int thread_index() {
-        int thread;
-        asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
-        return thread;
-    }
-
-    // This thread's first accumulator.
-    struct Corner {
-        int row;
-        int channel;
-    };
-
-    __device__ __forceinline__ static Corner corner() {
-        const unsigned thread = thread_index(), lane = thread % 32, warp = thread / 32;
-        return {static_cast<int>((warp % kWarpsM) * kMTiles * 16 + lane / 4),
-                static_cast<int>((warp / kWarpsM) * kNTiles * 8 + 2 * (lane % 4))};
-    }
-
-    // Calls body(pair of accumulators, their row and channel relative to the corner).
-    template <typename Body>
-    __device__ __forceinline__ static void for_each(Accumulators& acc, Body body) {
-#pragma unroll
-        for (int m = 0; m < kMTiles; ++m)
-#pragma unroll
-            for (int half = 0; half < 2; ++half)
-#pragma unroll
-                for (int n = 0; n < kNTiles; ++n) {
-                    float* v = acc.tile[m][n].v + 2 * half;
-                    body(v[0], v[1], m * 16 + half * 8, n * 8);
-                }
-    }
-
-    __device__ static void add_bias(Accumulators& acc, const float* bias) {
-        bias += corner().channel;
-#pragma unroll
-        for (int n = 0; n < kNTiles; ++n) {
-            const float2 b = __ldg(reinterpret_cast<const float2*>(bias + n * 8));
-#pragma unroll
-            for (int m = 0; m < kMTiles; ++m)
-#pragma unroll
-                for (int i = 0; i < 4; ++i)
-                    acc.tile[m][n].v[i] += i % 2 ? b.y : b.x;
-        }
-    }
 
     // LeakyReLU of x, `n_rows` rows (a multiple of 8) from row -halo, zeros outside the valid
     // range. Loads are never conditional, so that the compiler can put several in flight; eight
@@ -241,10 +75,6 @@ struct ResidualUnit {
             packed.w = Core::pack(leaky_relu(b.z, p.slope), leaky_relu(b.w, p.slope)) & mask;
             *reinterpret_cast<uint4*>(shared + row * kPitch + group * 16) = packed;
         }
-    }
-
-    __device__ __forceinline__ static T* element(char* shared, int row, int channel) {
-        return reinterpret_cast<T*>(shared + row * kPitch) + channel;
     }
 
     // A thread owns one segment of one channel in both anti-aliased snakes.
@@ -305,15 +135,8 @@ struct ResidualUnit {
     // The intermediate in place: activation of acc for LeakyReLU, acc itself for the snake.
     __device__ static void store_intermediate(const UnitParams& p, const UnitWork& tile,
                                               Accumulators& acc, char* shared) {
-        const Corner from = corner();
-        const int first = tile.valid_begin - from.row, last = tile.valid_end - from.row;
-        T* const corner_element = element(shared, from.row, from.channel);
-        for_each(acc, [&](float v0, float v1, int row, int channel) {
-            const float a = kSnake ? v0 : leaky_relu(v0, p.slope);
-            const float b = kSnake ? v1 : leaky_relu(v1, p.slope);
-            *reinterpret_cast<uint32_t*>(corner_element + row * (kPitch / sizeof(T)) + channel) =
-                row >= first && row < last ? Core::pack(a, b) : 0u;
-        });
+        Base::store_rows(acc, shared, tile.valid_begin, tile.valid_end,
+                         [&](float v) { return kSnake ? v : leaky_relu(v, p.slope); });
     }
 
     // Anti-aliased snake of the intermediate, in place. Every thread fetches the neighbours' rows
@@ -390,9 +213,12 @@ struct ResidualUnit {
         Accumulators acc;
 #pragma unroll 1
         for (int pass = 0;; ++pass) {
-            convolve(acc, static_cast<const char*>(tile.branch.weight[pass]), address,
-                     tile.branch.K, pass == 0 ? tile.branch.dilation : 1);
-            add_bias(acc, tile.branch.bias[pass]);
+            const char* const weights = Base::share_of(tile.branch.weight[pass]);
+            typename Base::Weights w;
+            Base::load_weights(w, weights);
+            Base::convolve(acc, w, weights, address, tile.branch.K,
+                           pass == 0 ? tile.branch.dilation : 1);
+            Base::add_bias(acc, tile.branch.bias[pass]);
             if (pass + 1 == p.n_convs) break;
             __syncthreads();
             store_intermediate(p, tile, acc, shared);

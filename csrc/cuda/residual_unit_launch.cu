@@ -22,7 +22,7 @@ UnitKernel select(DType dtype, bool snake, int C, int tile) {
 
 // Fills in what the launch chooses for a branch; returns the rows of shared memory it needs.
 int plan_branch(UnitBranch& branch, const UnitParams& p, int B, int C, bool snake,
-                const UnitTile& tile, int64_t& ctas) {
+                const NarrowTile& tile, int64_t& ctas) {
     require(branch.K >= 1 && branch.K % 2 == 1 && branch.dilation >= 1, kOp,
             "expected odd kernel sizes and dilations of at least 1, got K = " +
                 std::to_string(branch.K) + ", dilation = " + std::to_string(branch.dilation) + ".");
@@ -42,12 +42,12 @@ int plan_branch(UnitBranch& branch, const UnitParams& p, int B, int C, bool snak
 
 }  // namespace
 
-int unit_tile_rows(const UnitTile& tile, bool snake, int n_convs, int K) {
+int unit_tile_rows(const NarrowTile& tile, bool snake, int n_convs, int K) {
     const int halo = n_convs == 2 ? (K - 1) / 2 + (snake ? kAliasFreeHalo : 0) : 0;
     return tile.rows() - 2 * halo;
 }
 
-int unit_shared_rows(const UnitTile& tile, int C, bool snake, int n_convs, int K, int dilation) {
+int unit_shared_rows(const NarrowTile& tile, int C, bool snake, int n_convs, int K, int dilation) {
     const int second = n_convs == 2 ? K - 1 + (snake ? kAliasFreeHalo : 0) : 0;
     const int rows = tile.rows() + std::max(dilation * (K - 1), second);
     if (!snake) return (rows + 7) / 8 * 8;
@@ -57,7 +57,7 @@ int unit_shared_rows(const UnitTile& tile, int C, bool snake, int n_convs, int K
     return blocks * block;
 }
 
-int unit_shared_bytes(int C, int rows) { return rows * unit_pitch_bytes(C); }
+int unit_shared_bytes(int C, int rows) { return rows * narrow_pitch_bytes(C); }
 
 void launch_residual_unit(UnitParams params, int branches, int B, int C, bool snake, DType dtype,
                           int tile_index, cudaStream_t stream) {
@@ -73,7 +73,7 @@ void launch_residual_unit(UnitParams params, int branches, int B, int C, bool sn
     require(B >= 1 && params.T_cap >= 1 && params.T_cap * C < 1ll << 31, kOp,
             "expected B of at least 1 and 1 to 2^31 values per row of batch, got B = " +
                 std::to_string(B) + ", T_cap = " + std::to_string(params.T_cap) + ".");
-    const UnitTile tile = unit_tile(C, tile_index);
+    const NarrowTile tile = unit_tile(C, tile_index);
     int64_t ctas = 0;
     params.n_rows = 0;
     for (int j = 0; j < branches; ++j) {

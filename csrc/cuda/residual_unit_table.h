@@ -10,24 +10,24 @@ namespace cuda {
 constexpr int kUnitTiles = 2;
 
 // warps_m is 0 for channel counts without a kernel.
-constexpr UnitTile unit_tile(int C, int index) {
+constexpr NarrowTile unit_tile(int C, int index) {
     const bool large = index == 0;
     // {warps_m, warps_n, m_tiles, ctas_per_sm}
     switch (C) {
         case 16:
-            return large ? UnitTile{8, 1, 6, 2} : UnitTile{4, 1, 2, 4};
+            return large ? NarrowTile{8, 1, 6, 2} : NarrowTile{4, 1, 2, 4};
         case 24:
-            return large ? UnitTile{4, 1, 4, 3} : UnitTile{4, 1, 2, 4};
+            return large ? NarrowTile{4, 1, 4, 3} : NarrowTile{4, 1, 2, 4};
         case 32:
-            return large ? UnitTile{8, 1, 4, 2} : UnitTile{4, 1, 3, 4};
+            return large ? NarrowTile{8, 1, 4, 2} : NarrowTile{4, 1, 3, 4};
         case 48:
-            return large ? UnitTile{6, 1, 3, 2} : UnitTile{6, 1, 2, 3};
+            return large ? NarrowTile{6, 1, 3, 2} : NarrowTile{6, 1, 2, 3};
         case 64:
-            return large ? UnitTile{6, 1, 3, 2} : UnitTile{4, 1, 2, 3};
+            return large ? NarrowTile{6, 1, 3, 2} : NarrowTile{4, 1, 2, 3};
         case 96:
-            return large ? UnitTile{5, 2, 2, 2} : UnitTile{3, 2, 2, 3};
+            return large ? NarrowTile{5, 2, 2, 2} : NarrowTile{3, 2, 2, 3};
         default:
-            return UnitTile{0, 0, 0, 0};
+            return NarrowTile{0, 0, 0, 0};
     }
 }
 

@@ -1,8 +1,9 @@
-"""Makes this folder's helpers importable."""
+"""Makes the helpers of this folder and of tests/cuda importable."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parent))
+HERE = Path(__file__).resolve().parent
+sys.path += [str(HERE), str(HERE.parent / "cuda")]

@@ -17,8 +17,10 @@ REGISTERS = 65536
 # Kernels of each source.
 KERNELS = {
     "alias_free_launch.cu": 5,
-    "conv_bf16.cu": 10,
-    "conv_fp16.cu": 10,
+    "conv_bf16.cu": 7,
+    "conv_fp16.cu": 7,
+    "residual_branch_bf16.cu": 9,
+    "residual_branch_fp16.cu": 9,
     "residual_unit_leaky_bf16.cu": 12,
     "residual_unit_leaky_fp16.cu": 12,
     "residual_unit_snake_bf16.cu": 12,
@@ -79,7 +81,7 @@ def launch_shape(name: str) -> tuple[int, int]:
     if name.startswith("conv_kernel"):
         _, columns, _, ctas = arguments[:4]
         return columns, ctas
-    if name.startswith("residual_unit_kernel"):
+    if name.startswith(("residual_unit_kernel", "residual_branch_kernel")):
         warps_m, warps_n, _, ctas = arguments[-4:]
         return 32 * warps_m * warps_n, ctas
     if name.startswith("tail_kernel"):
@@ -104,7 +106,8 @@ def test_fits_without_spills(source, arch):
 
 def test_every_source_is_listed():
     launched = {p.name for p in SOURCES.glob("*.cu") if "__global__" in included_text(p)}
-    assert launched == set(KERNELS) | {"conv_launch.cu", "residual_unit_launch.cu"}
+    without_kernels = {"conv_launch.cu", "residual_branch_launch.cu", "residual_unit_launch.cu"}
+    assert launched == set(KERNELS) | without_kernels
 
 
 def included_text(path: Path) -> str:
@@ -124,3 +127,14 @@ def test_residual_units_of_real_stages_fit_shared_memory(arch):
     for C, snake in ((64, False), (32, False), (16, False), (96, True), (48, True), (24, True)):
         needed = [1024 + k.shared_bytes(k.shared_rows(11, 5, 2)) for k in variants(C, snake)]
         assert min(needed) <= SHARED_BYTES[arch], (C, snake, needed)
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_residual_branches_of_real_stages_fit_shared_memory(arch):
+    """v2, v4 (32, 16 channels) and v2ProPlus (24): K = 11, dilation 5. Turing holds the smallest
+    tile."""
+    from residual_branch_emulated import variants
+
+    for C in (32, 24, 16):
+        needed = [1024 + k.shared_bytes(25) for k in variants(C)]
+        assert (max if arch >= 80 else min)(needed) <= SHARED_BYTES[arch], (C, needed)

@@ -73,7 +73,7 @@ class Kernel:
 def _tiles() -> dict[int, list[tuple[int, ...]]]:
     """By channel count (warps_m, warps_n, m_tiles, ctas_per_sm), as in the table of the sources."""
     text = (SOURCES / "residual_unit_table.h").read_text()
-    tile = r"UnitTile\{(.*?)\}"
+    tile = r"NarrowTile\{(.*?)\}"
     cases = re.findall(rf"case (\d+):\s+return large \? {tile} : {tile};", text)
     return {int(C): [tuple(map(int, t.split(", "))) for t in tiles] for C, *tiles in cases}
 

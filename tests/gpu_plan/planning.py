@@ -16,7 +16,7 @@ from vocoder_kernels.modules import build as build_preset
 from vocoder_kernels.ops.support import Target
 
 A100 = Target("cuda", 80, 108, 166912)
-FUSED_CHANNELS = (16, 24, 32, 48, 64, 96)
+FUSED_CHANNELS = {"residual_unit": (16, 24, 32, 48, 64, 96), "residual_branch": (16, 24, 32)}
 
 
 class EveryKernel(Chooser):
@@ -26,16 +26,19 @@ class EveryKernel(Chooser):
         super().__init__(A100)
 
     def find(self, op, desc):
-        if op == "residual_unit" and (desc.C not in FUSED_CHANNELS or desc.dtype == torch.float32):
+        if op in FUSED_CHANNELS and (
+            desc.C not in FUSED_CHANNELS[op] or desc.dtype == torch.float32
+        ):
             return None, f"no fused kernel for {desc.C} channels"
-        return Choice(op, "cuda" if op in ("residual_unit", "tail", "alias_free") else "triton"), ""
+        cuda = op in FUSED_CHANNELS or op in ("tail", "alias_free")
+        return Choice(op, "cuda" if cuda else "triton"), ""
 
 
 class NoFusion(EveryKernel):
     """The operations that every implementation has."""
 
     def find(self, op, desc):
-        if op == "residual_unit" or (op == "tail" and desc.snake):
+        if op in FUSED_CHANNELS or (op == "tail" and desc.snake):
             return None, "fused kernels are not there"
         return Choice(op, "triton"), ""
 

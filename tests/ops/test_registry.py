@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from vocoder_kernels import native
 from vocoder_kernels.ops import cuda_core, registry
+from vocoder_kernels.ops.residual_branch import ResidualBranchDesc
 from vocoder_kernels.ops.residual_conv import ResidualConvDesc
 from vocoder_kernels.ops.residual_unit import ResidualUnitDesc
 from vocoder_kernels.ops.support import Target
@@ -33,10 +35,16 @@ def built(monkeypatch):
         unit_shared_bytes=lambda C, snake, tile, convs, K, d: (
             144 * ((256, 128)[tile] + d * (K - 1))
         ),
+        branch_tiles=lambda C: [[4, 1, 12, 2], [4, 1, 11, 2], [8, 1, 4, 2]] if C == 16 else [],
+        branch_shared_bytes=lambda C, tile, margin: 48 * ((768, 704, 512)[tile] + 2 * margin),
     )
     monkeypatch.setattr(native, "has_cuda", lambda: True)
     monkeypatch.setattr(native, "extension", lambda: SimpleNamespace(cuda_kernels=core))
-    for cached in ("cuda_conv.conv_tiles", "residual_unit.cuda_launch._tiles"):
+    for cached in (
+        "cuda_conv.conv_tiles",
+        "residual_unit.cuda_launch._tiles",
+        "residual_branch.cuda_launch._tiles",
+    ):
         module, name = cached.rsplit(".", 1)
         owner = __import__(f"vocoder_kernels.ops.{module}", fromlist=[name])
         getattr(owner, name).cache_clear()
@@ -95,47 +103,6 @@ def test_half_precision_runs_and_others_say_why_not(built, target):
     assert bool(module.can_run(conv(torch.bfloat16), target)) is (target.arch >= 80)
 
 
-@pytest.mark.parametrize("slope", (0.0, -0.1, 1.5))
-def test_a_residual_is_recovered_from_slopes_up_to_one(built, slope):
-    module = registry.operation("residual_conv", "cuda")
-    assert module.can_run(conv(residual=True, residual_slope=0.1), TURING)
-    refused = module.can_run(conv(residual=True, residual_slope=slope), TURING)
-    assert not refused and str(slope) in refused.reason
-
-
-def test_a_mean_fills_the_device_with_one_output(built):
-    module = registry.operation("residual_conv", "cuda")
-    tiles = [module.choose_config(conv(mean=m), 1, 2500, TURING).rows for m in (False, True)]
-    assert tiles == [64, 64]
-    tiles = [module.choose_config(conv(mean=m), 1, 1000, TURING).rows for m in (False, True)]
-    assert tiles == [64, 32]
-
-
-def test_a_mean_is_written_once(built, monkeypatch):
-    """What reaches the core: three inputs and residuals, the outputs beside the first."""
-    sent = {}
-    monkeypatch.setattr(cuda_core.core(), "conv", lambda **arguments: sent.update(arguments), False)
-    module = registry.operation("residual_conv", "cuda")
-    monkeypatch.setattr(module, "place_of", lambda tensor: {"device": 0, "stream": 0})
-    desc = ResidualConvDesc(
-        32, 32, (3, 7, 1), (1, 2, 1), FP16, residual=True, residual_slope=0.25, mean=True,
-        stream=True,
-    )  # fmt: skip
-    weights = [torch.zeros(32, 32, k) for k in desc.K]
-    xs, residuals = ([torch.zeros(1, 8, 32, dtype=FP16) for _ in desc.K] for _ in range(2))
-    stream, active = torch.zeros(1, 8, 32), torch.zeros(1, 8, 32, dtype=FP16)
-    arguments = (module.pack(weights, FP16), torch.zeros(3, 32), residuals, torch.zeros(1, 2))
-    config = module.choose_config(desc, 1, 8, TURING)
-    module.launch(desc, config, xs, *arguments, [stream], [active])
-    assert sent["mean"] is True and sent["undo"] == 4.0
-    columns = list(zip(*sent["branches"]))
-    assert columns[0] == tuple(x.data_ptr() for x in xs)
-    assert columns[3] == tuple(r.data_ptr() for r in residuals)
-    assert columns[4:6] == [(stream.data_ptr(), 0, 0), (active.data_ptr(), 0, 0)]
-    with pytest.raises(ValueError, match="streams: expected 1 tensors, got 3"):
-        module.launch(desc, config, xs, *arguments, [stream] * 3, [active])
-
-
 def test_refusals_name_the_limit(built):
     unit = registry.operation("residual_unit", "cuda")
     assert "40 channels" in unit.can_run(ResidualUnitDesc(40, (3,), (1,), FP16), AMPERE).reason
@@ -153,6 +120,30 @@ def test_units_take_the_tile_that_fills_the_device(built):
     assert unit.choose_config(desc, 1, 60000, AMPERE).index == 0
     assert unit.choose_config(desc, 1, 3000, AMPERE).index == 1
     assert unit.choose_config(desc, 1, 60000, TURING).index == 1  # two CTAs share 64 KiB
+
+
+def branch(C=16, dilation=(1, 3, 5), **options):
+    return ResidualBranchDesc(C, (11, 7, 3), (dilation,) * 3, FP16, **options)
+
+
+def test_refusals_of_whole_branches_name_the_limit(built):
+    whole = registry.operation("residual_branch", "cuda")
+    assert whole.can_run(branch(), TURING) and whole.can_run(branch(), AMPERE)
+    assert "64 channels" in whole.can_run(branch(64), AMPERE).reason
+    assert "1 to 4 units" in whole.can_run(branch(dilation=(1,) * 5), AMPERE).reason
+    assert "one or two convolutions" in whole.can_run(branch(convs=3), AMPERE).reason
+    assert "halo of 470" in whole.can_run(branch(dilation=(1, 1, 89)), AMPERE).reason
+    assert "float32" in whole.can_run(replace(branch(), dtype=torch.float32), AMPERE).reason
+    assert "odd" in whole.can_run(replace(branch(), K=(11, 7, 4)), AMPERE).reason
+    assert "above 1" in whole.can_run(branch(slope=2.0), AMPERE).reason
+
+
+def test_whole_branches_take_the_tile_that_fills_the_device(built):
+    whole = registry.operation("residual_branch", "cuda")
+    assert whole.choose_config(branch(), 1, 240_000, AMPERE).index == 0
+    assert whole.choose_config(branch(), 1, 14_400, AMPERE).index == 2
+    # Of the larger tiles 64 KiB hold one CTA of four warps.
+    assert whole.choose_config(branch(), 1, 240_000, TURING).index == 2
 
 
 def test_an_unknown_pair_is_named():

@@ -16,6 +16,9 @@ DTYPE_CODES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 STATIC_SHARED_BYTES = 1024
 """At most this much of a kernel's shared memory is not counted by the core's queries."""
 
+RESERVED_BYTES = 1024
+"""Shared memory a multiprocessor has beyond what one CTA may use (none on Turing)."""
+
 
 def core() -> Any:
     """The extension's launches, ``vocoder_kernels._native.cuda_kernels``."""

@@ -18,7 +18,8 @@ Every one has, with the same meaning:
 
 Differences: ``tail`` takes the snake of BigVGAN (``TailDesc.snake``) on "cuda" alone;
 ``residual_unit`` exists on "cuda" alone, for some channel counts (elsewhere: ``residual_conv`` per
-convolution, with ``alias_free`` before it for a snake); float32 convolutions run on "triton" alone.
+convolution, with ``alias_free`` before it for a snake), ``residual_branch`` for fewer (elsewhere:
+``residual_unit`` per unit); float32 convolutions run on "triton" alone.
 Biases and filters have no order of their own, but ``residual_unit`` takes filters as host numbers.
 """
 
@@ -37,6 +38,7 @@ IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
     "upsample": ("triton", "cuda"),
     "residual_conv": ("triton", "cuda"),
     "residual_unit": ("cuda",),
+    "residual_branch": ("cuda",),
     "alias_free": ("cuda", "triton"),
     "tail": ("cuda", "triton"),
 }

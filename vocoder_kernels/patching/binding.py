@@ -335,5 +335,4 @@ class Binding:
                 **(batcher.statistics() if batcher else {}),
             },
             originals=dict(self._originals),
-            windows=engine.window_times() if engine else (),
         )

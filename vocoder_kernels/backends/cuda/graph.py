@@ -10,7 +10,6 @@ from typing import Any, Callable
 import torch
 
 from ...runtime.memory import Step
-from .clock import Clock
 from .pack import PackedWeights
 from .plan import Plan
 from .pool import StaticPool
@@ -32,7 +31,6 @@ class Runner:
         pool: StaticPool,
         packed: PackedWeights,
         external: Mapping[str, torch.Tensor],
-        clock: Clock,
     ) -> None:
         offsets = plan.pool.offsets
         self._views = {
@@ -42,7 +40,6 @@ class Runner:
         self._views.update(external)
         self._plan = plan
         self._packed = packed
-        self._clock = clock
         self.launches: Sequence[Callable[[], None]] = ()
         self.configure(plan.configs)
         self._graph: torch.cuda.CUDAGraph | None = None
@@ -96,7 +93,10 @@ class Runner:
         self._graph = graph
 
     def run(self) -> None:
-        self._clock.run(self._launch_all if self._graph is None else self._graph.replay)
+        if self._graph is not None:
+            self._graph.replay()
+        else:
+            self._launch_all()
 
     def release(self) -> None:
         """Drop graph and views; a graph in flight ends first."""

@@ -104,6 +104,16 @@ def _residual_unit(pack: Callable, desc: Any, layers: tuple[Any, ...], weights: 
     return packed
 
 
+def _residual_branch(
+    pack: Callable, desc: Any, layers: tuple[Any, ...], weights: Weights
+) -> Packed:
+    """``layers``: the branches, each its units."""
+    kernels = [[[weights[f"{c.name}.weight"] for c in u.convs] for u in units] for units in layers]
+    convs = [[conv] for units in layers for unit in units for conv in unit.convs]
+    bias = _stacked(convs, "bias", weights, desc.C)[:, 0].contiguous()
+    return {"weight": pack(kernels, desc.dtype), "bias": bias}
+
+
 def _alias_free(pack: Callable, desc: Any, layers: tuple[Any, ...], weights: Weights) -> Packed:
     return {
         "alpha": [weights[f"{layer.name}.alpha"].float().contiguous() for layer in layers],
@@ -139,6 +149,7 @@ PACKERS: dict[str, Callable[..., Packed]] = {
     "upsample": _upsample,
     "residual_conv": _residual_conv,
     "residual_unit": _residual_unit,
+    "residual_branch": _residual_branch,
     "alias_free": _alias_free,
     "tail": _tail,
 }

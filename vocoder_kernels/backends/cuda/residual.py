@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ...ops.alias_free import AliasFreeDesc
+from ...ops.residual_branch import ResidualBranchDesc
 from ...ops.residual_conv import ResidualConvDesc
 from ...ops.residual_unit import ResidualUnitDesc
 from ...program import ResidualUnit, Scale, Stage
@@ -27,10 +28,11 @@ class _Group:
 
 
 class ResidualStage:
-    """Channel counts that the fused kernel knows take one launch per unit; others one per
-    convolution and one per anti-aliased activation, whose inputs the producer activates."""
+    """Channel counts that the fused kernels know take one launch for all, or one per unit; others
+    one per convolution and one per anti-aliased activation, whose inputs the producer activates."""
 
     def __init__(self, label: str, stage: Stage, scale: Scale, build: Builder) -> None:
+        self._label = label
         self._stage = stage
         self._scale = scale
         self._build = build
@@ -40,6 +42,7 @@ class ResidualStage:
             for branches in _alike(stage, k)
         ]
         why_not = next(filter(None, map(self._why_not_fused, self._groups)), "")
+        self._whole = None if why_not else self._fused_branches()
         self._fused = not why_not
         if why_not:
             build.note(f"{label} takes a launch per convolution, since {why_not}")
@@ -55,6 +58,9 @@ class ResidualStage:
         """Add the launches that take the upsampling's outputs; returns the branches' streams."""
         self._streams = [stream] * len(self._stage.branches)
         self._activated = [activated] * len(self._stage.branches)
+        if self._whole is not None:
+            self._branches(*self._whole)
+            return tuple(self._streams)
         for group in self._groups:
             if self._fused:
                 self._fused_unit(group)
@@ -91,6 +97,36 @@ class ResidualStage:
         reads: dict[str, Names] = {"inputs": self._streams_of(group)}
         outputs = self._buffers(f"{group.label}.stream", group, STREAM)
         self._launch("residual_unit", group.label, desc, group.units, reads, {"outputs": outputs})
+        for j, name in zip(group.branches, outputs):
+            self._streams[j] = name
+
+    def _fused_branches(self) -> tuple[_Group, ResidualBranchDesc] | None:
+        """What one launch computes of the whole stage, if a kernel does."""
+        group = self._groups[0]
+        branches = [self._stage.branches[j] for j in group.branches]
+        first = self._unit_desc(group)
+        alike = {(len(u.convs), *map(_kind, u.activations)) for b in branches for u in b}
+        same_K = all(len({unit.convs[0].K for unit in branch}) == 1 for branch in branches)
+        if len(branches) < len(self._stage.branches) or len(alike) > 1 or not same_K or first.snake:
+            return None
+        desc = ResidualBranchDesc(
+            first.C,
+            first.K,
+            tuple(tuple(unit.convs[0].dilation for unit in branch) for branch in branches),
+            first.dtype,
+            first.convs,
+            first.slope,
+            first.scale,
+            first.extra,
+        )
+        return (group, desc) if self._build.choose.find("residual_branch", desc)[0] else None
+
+    def _branches(self, group: _Group, desc: ResidualBranchDesc) -> None:
+        label = f"{self._label}.branches"
+        layers = tuple(self._stage.branches[j] for j in group.branches)
+        outputs = self._buffers(f"{label}.stream", group, STREAM)
+        reads: dict[str, Names] = {"inputs": self._streams_of(group)}
+        self._launch("residual_branch", label, desc, layers, reads, {"outputs": outputs})
         for j, name in zip(group.branches, outputs):
             self._streams[j] = name
 

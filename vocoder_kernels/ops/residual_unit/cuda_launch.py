@@ -11,6 +11,7 @@ import torch
 
 from ..cuda_core import (
     DTYPE_CODES,
+    RESERVED_BYTES,
     STATIC_SHARED_BYTES,
     address,
     core,
@@ -23,8 +24,6 @@ from .pack import pack_weight, packed_size
 
 NAME = "residual_unit"
 MOST_BRANCHES = 4
-RESERVED_BYTES = 1024
-"""Shared memory a multiprocessor has beyond what one CTA may use (none on Turing)."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,11 @@
+#include "residual_branch_entry.cuh"
+
+namespace vk {
+namespace cuda {
+
+BranchKernel branch_fp16(int C, int index) {
+    return find_branch_kernel<__half, 16, 24, 32>(C, index);
+}
+
+}  // namespace cuda
+}  // namespace vk
