@@ -40,6 +40,8 @@ STEPS = (
     Step("up", "v4", 32, 24000, stride=2),
     Step("conv", "v4", 256, 1000),
     Step("conv", "v4", 128, 6000),
+    Step("mean", "v4", 256, 1000),
+    Step("mean", "v4", 128, 6000),
     Step("units", "v4", 64, 12000),
     Step("units", "v4", 32, 24000),
     Step("units", "v4", 16, 48000),
@@ -167,26 +169,29 @@ def conv_launches(
     step: Step, T: int, shape: tuple[int, int, int, int], dilation: int = 3
 ) -> list[Launch]:
     """One convolution of the three branches: activated input, residual, stream, activated output.
-    ``shape``: template arguments of ConvShape."""
-    from test_conv import Params
+    ``shape``: template arguments of ConvShape. Of the kind "mean": activated residuals, one
+    activated output."""
+    from conv_emulated import Params
 
     from vocoder_kernels.ops.cuda_conv import pack_fragments
 
-    C, (rows, columns, _, _) = step.C, shape
+    C, (rows, columns, _, _), mean = step.C, shape, step.kind == "mean"
     tensors = {"ranges": ranges_of(T)}
     params = Params(
         slope_out=0.1, scale_in=1, scale_out=1, T_in_cap=T, T_out_cap=T, C_in=C, C_out=C, stride=1,
-        ranges=pointer(tensors["ranges"]),
+        ranges=pointer(tensors["ranges"]), inputs=len(K), undo=10.0 if mean else 0.0,
     )  # fmt: skip
     for j, (branch, k) in enumerate(zip(params.branches, K)):
         own = {
             "x": torch.zeros(1, T, C, dtype=HALF),
             "weight": pack_fragments(torch.zeros(k, C, C), HALF),
             "bias": torch.zeros(C),
-            "residual": torch.zeros(1, T, C),
-            "stream": torch.zeros(1, T, C),
-            "activated": torch.zeros(1, T, C, dtype=HALF),
+            "residual": torch.zeros(1, T, C, dtype=HALF if mean else torch.float32),
         }
+        if not mean:
+            own["stream"] = torch.zeros(1, T, C)
+        if not mean or j == 0:
+            own["activated"] = torch.zeros(1, T, C, dtype=HALF)
         for name, tensor in own.items():
             setattr(branch, name, pointer(tensor))
             tensors[f"{name} {j}"] = tensor
@@ -195,9 +200,10 @@ def conv_launches(
     source = instantiation(
         "conv_kernel.cuh",
         f"vk::cuda::conv_kernel<vk::cuda::ConvShape<__half, {arguments}>, "
-        "vk::cuda::ActivatedSource<__half>>(const __grid_constant__ vk::cuda::ConvParams, int)",
+        f"vk::cuda::ActivatedSource<__half>, {str(mean).lower()}>"
+        "(const __grid_constant__ vk::cuda::ConvParams, int)",
     )
-    grid = (-(-T // rows), -(-C // columns), len(K))
+    grid = (-(-T // rows), -(-C // columns), 1 if mean else len(K))
     shared = 2 * 64 * (rows + (max(K) - 1) * dilation)
     flops = 2.0 * sum(K) * C * C * T
     return [Launch(source, "conv_kernel", grid, columns, [params, 1], shared, flops, tensors)]
@@ -206,7 +212,7 @@ def conv_launches(
 def up_launches(step: Step, T: int, shape: tuple[int, int, int, int]) -> list[Launch]:
     """Mean of three streams to half the channels at ``stride`` times the rate: stream and, but for
     snakes, activated output. ``shape``: template arguments of ConvShape."""
-    from test_conv import Params
+    from conv_emulated import Params
 
     from vocoder_kernels.ops.cuda_conv import pack_fragments
 
@@ -244,7 +250,7 @@ def up_launches(step: Step, T: int, shape: tuple[int, int, int, int]) -> list[La
     source = instantiation(
         "conv_kernel.cuh",
         f"vk::cuda::conv_kernel<vk::cuda::ConvShape<__half, {arguments}>, "
-        "vk::cuda::MeanSource<__half>>(const __grid_constant__ vk::cuda::ConvParams, int)",
+        "vk::cuda::MeanSource<__half>, false>(const __grid_constant__ vk::cuda::ConvParams, int)",
     )
     grid = (-(-(T + 2) // rows), -(-stride * C_out // columns), 1)
     flops = 2.0 * 2 * stride * C * C_out * T
@@ -339,7 +345,7 @@ def launches_of(step: Step, T: int, tile: tuple[int, ...] | None = None) -> list
         return unit_launches(step, T, kernel)
     if step.kind == "branches":
         return branch_launches(step, T, branch_kernel(step.C, tile))
-    if step.kind == "conv":
+    if step.kind in ("conv", "mean"):
         return conv_launches(step, T, tile or (64, 128, 4, 3))
     if step.kind == "up":
         return up_launches(step, T, tile or (64, 128, 4, 3))

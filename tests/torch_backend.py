@@ -42,6 +42,9 @@ class TorchExecutable:
     def statistics(self):
         return {"packed_bytes": float(sum(w.nbytes for w in self.weights.values()))}
 
+    def window_times(self):
+        return ()
+
     def explain(self, frames):
         return f"PyTorch, {frames} frames"
 

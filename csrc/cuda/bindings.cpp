@@ -43,7 +43,7 @@ void set_branches(ConvParams& p, const std::vector<ConvBranchTuple>& branches) {
         p.branches[j] = {as<void>(x),
                          as<void>(weight),
                          as<float>(bias),
-                         as<float>(residual),
+                         as<void>(residual),
                          as<float>(stream),
                          as<void>(activated),
                          K,
@@ -53,10 +53,12 @@ void set_branches(ConvParams& p, const std::vector<ConvBranchTuple>& branches) {
 }
 
 void conv(const std::vector<ConvBranchTuple>& branches, Address ranges, int B, int T_cap, int C_in,
-          int C_out, int scale, int extra, float slope, int dtype, int tile, int device,
-          Address stream) {
+          int C_out, int scale, int extra, float slope, float undo, bool mean, int dtype, int tile,
+          int device, Address stream) {
     ConvParams p = {};
     set_branches(p, branches);
+    p.inputs = static_cast<int>(branches.size());
+    p.undo = undo;
     p.ranges = as<int32_t>(ranges);
     p.scale_in = p.scale_out = scale;
     p.extra_in = p.extra_out = extra;
@@ -66,7 +68,7 @@ void conv(const std::vector<ConvBranchTuple>& branches, Address ranges, int B, i
     p.stride = 1;
     p.slope_out = slope;
     const DeviceGuard guard(device);
-    launch_conv(p, static_cast<int>(branches.size()), B, ConvSource::kActivated,
+    launch_conv(p, p.inputs, B, mean ? ConvSource::kSummed : ConvSource::kActivated,
                 static_cast<DType>(dtype), tile, as_stream(stream));
 }
 
@@ -264,7 +266,7 @@ void bind_queries(py::module_& m) {
     m.def(
         "conv_tiles", &conv_tiles, py::arg("source"),
         "(rows, columns, threads) of the convolution's tiles, largest first; source: 0 activated, "
-        "1 mean of streams, 2 the caller's tensor.");
+        "1 mean of streams, 2 the caller's tensor, 3 activated and summed over branches.");
     m.def(
         "conv_shared_bytes",
         [](int rows, int reach) { return conv_shared_bytes({rows, 0, 0}, reach); }, py::arg("rows"),
@@ -297,8 +299,8 @@ void bind(py::module_& parent) {
     bind_residual_branch(m);
     m.def("conv", &conv, py::kw_only(), py::arg("branches"), py::arg("ranges"), py::arg("B"),
           py::arg("T_cap"), py::arg("C_in"), py::arg("C_out"), py::arg("scale"), py::arg("extra"),
-          py::arg("slope"), py::arg("dtype"), py::arg("tile"), py::arg("device"),
-          py::arg("stream"));
+          py::arg("slope"), py::arg("undo"), py::arg("mean"), py::arg("dtype"), py::arg("tile"),
+          py::arg("device"), py::arg("stream"));
     m.def("upsample", &upsample, py::kw_only(), py::arg("inputs"), py::arg("mean"),
           py::arg("weight"), py::arg("bias"), py::arg("out_stream"), py::arg("activated"),
           py::arg("ranges"), py::arg("B"), py::arg("T_in_cap"), py::arg("T_out_cap"),

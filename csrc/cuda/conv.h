@@ -20,16 +20,17 @@ constexpr int kConvMaxBranches = 4;
 enum class ConvSource : int {
     kActivated = 0,  // x: [B, T_in_cap, C_in] in the compute dtype, one per branch
     kMean = 1,       // leaky(mean of `inputs` fp32 streams [B, T_in_cap, C_in]), one branch
-    kStrided = 2     // the caller's [B, C_in, T] in any dtype, one branch
+    kStrided = 2,    // the caller's [B, C_in, T] in any dtype, one branch
+    kSummed = 3      // as kActivated; the branches' mean goes to the outputs of the first
 };
 
 struct ConvBranch {
     const void* x;
-    const void* weight;     // fragments, see conv_kernel.cuh
-    const float* bias;      // [C_out] or null
-    const float* residual;  // [B, T_out_cap, C_out] or null
-    float* stream;          // the same, or null
-    void* activated;        // the same in the compute dtype, or null
+    const void* weight;    // fragments, see conv_kernel.cuh
+    const float* bias;     // [C_out] or null
+    const void* residual;  // [B, T_out_cap, C_out] as `undo` says, or null
+    float* stream;         // the same in fp32, or null
+    void* activated;       // the same in the compute dtype, or null
     int K, dilation, first_tap;
 };
 
@@ -41,11 +42,13 @@ struct ConvParams {
     // kStrided: [B, 2], the caller's row, and its time at the window's sample 0, which may lie
     // outside the tensor as long as the valid samples do not.
     const int32_t* source;
-    int inputs;             // kMean
-    float slope_in;         // kMean
-    const float* cond;      // kStrided: [caller's rows, C_out] added to every sample, or null
-    int64_t cond_stride;    // elements between its rows, 0 too
-    float slope_out;        // of `activated`; 1 is no activation
+    int inputs;           // kMean: streams; kSummed: branches
+    float slope_in;       // kMean
+    const float* cond;    // kStrided: [caller's rows, C_out] added to every sample, or null
+    int64_t cond_stride;  // elements between its rows, 0 too
+    float slope_out;      // of `activated`; 1 is no activation
+    // Residuals are fp32 for 0, else activated in the compute dtype by LeakyReLU of slope 1 / undo.
+    float undo;
     const int32_t* ranges;  // [B, 2] frames
     int scale_in, extra_in, scale_out, extra_out;
     int T_in_cap, T_out_cap, C_in, C_out, stride, padding;

@@ -15,10 +15,10 @@ struct ConvEntry {
 };
 
 template <typename T, template <typename> class Source, int kRows, int kColumns, int kSlots,
-          int kCtas>
+          int kCtas, bool kSummed = false>
 constexpr ConvEntry conv_entry() {
     using Shape = ConvShape<T, kRows, kColumns, kSlots, kCtas>;
-    return {{kRows, kColumns, Shape::kThreads}, conv_kernel<Shape, Source<T>>};
+    return {{kRows, kColumns, Shape::kThreads}, conv_kernel<Shape, Source<T>, kSummed>};
 }
 
 // Largest first. Null past the last. 128 x 128 modelled 15-50% slower than 64 x 128: eight warps
@@ -38,12 +38,18 @@ const ConvEntry* conv_entries(ConvSource source, int index) {
         conv_entry<T, StridedSource, 64, 64, 2, 6>(),
         conv_entry<T, StridedSource, 32, 64, 2, 8>(),
     };
+    static constexpr ConvEntry kSummed[] = {
+        conv_entry<T, ActivatedSource, 64, 128, 4, 3, true>(),
+        conv_entry<T, ActivatedSource, 64, 64, 4, 6, true>(),
+        conv_entry<T, ActivatedSource, 32, 64, 8, 6, true>(),
+    };
     const auto pick = [index](const auto& table) -> const ConvEntry* {
         const int count = sizeof(table) / sizeof(table[0]);
         return index >= 0 && index < count ? &table[index] : nullptr;
     };
     if (source == ConvSource::kActivated) return pick(kActivated);
     if (source == ConvSource::kMean) return pick(kMean);
+    if (source == ConvSource::kSummed) return pick(kSummed);
     return pick(kStrided);
 }
 

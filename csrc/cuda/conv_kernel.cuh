@@ -1,17 +1,21 @@
 // Convolution of wide channels as an implicit GEMM on tensor cores, branches of a stage in one
 // grid.
 //
-//   y[b, m, n] = bias[n] (+ cond[b, n]) + sum_{k, c} x[b, m + first_tap + k * dilation, c] w[k, c,
-//   n] stream = y + residual (fp32),  activated = leaky(y + residual) (compute dtype)
+//   y[b, m, n] = bias[n] (+ cond[b, n]) + residual +
+//                sum_{k, c} x[b, m + first_tap + k * dilation, c] w[k, c, n]
+//   stream = y (fp32),  activated = leaky(y) (compute dtype);  with kSummed y: the branches' mean
 //
 // m16n8k16 (two m16n8k8 on sm_75), fp32 accumulators. Grid: (row tiles, column tiles,
-// branches * B), the first branch first. A CTA keeps two tiles of 32 input channels with their halo
+// branches * B), the first branch first; (.., B) with kSummed, where a CTA runs the branches one
+// after the other on one accumulator. A CTA keeps two tiles of 32 input channels with their halo
 // in shared memory and runs all taps over one while the next arrives; one barrier per 32 channels.
 // A warp owns all rows of 32 columns, so that each weight is fetched once per CTA: straight from
 // global memory in fragment order, kSlots k16 steps ahead in registers. Two steps ahead left a CTA
 // of 32 rows waiting for L2 three quarters of its time.
-// Reduction order: (chunk of 32 channels, tap, k16), whatever the tile. Columns of a fragment pair
-// are interleaved so that a thread owns four consecutive ones: 16-byte accesses in the epilogue.
+//
+// Reduction order: (branch, chunk of 32 channels, tap, k16), whatever the tile. Columns of a
+// fragment pair are interleaved so that a thread owns four consecutive ones: 16-byte accesses in
+// the epilogue.
 // Weight fragments: [ceil(N / 32)][chunks][K][2 k16][2 column groups of 16][32 lanes][8], see pack.
 // Shared memory: 2 * (rows + (K - 1) * dilation) * 64 bytes. 2 K C_in FLOP per output value;
 // weights are read from L2 once per row tile: bound by the tensor cores once both fill the device.
@@ -40,15 +44,15 @@ struct ConvShape {
     static_assert(kRows % 16 == 0 && kColumns % 32 == 0 && kSlots % 2 == 0, "tile");
 };
 
-// Weights of a warp's 32 columns, kSlots k16 steps in flight.
-template <int kSlots>
+// Weights of a warp's 32 columns, kSlots k16 steps in flight; of all branches with kSummed, else of
+// the one it starts with.
+template <int kSlots, bool kSummed>
 class ConvWeights {
   public:
-    __device__ __forceinline__ ConvWeights(const void* weight, int group, int groups, int steps)
-        : steps_left_(steps - 1) {
-        // Columns beyond the last are computed from its weights and dropped.
-        next_ = static_cast<const uint4*>(weight) + threadIdx.x % 32 +
-                static_cast<int64_t>(min(group, groups - 1)) * steps * kStepUnits;
+    __device__ __forceinline__ ConvWeights(const ConvParams& p, int branch, int group)
+        : p_(p), branch_(branch), group_(group) {
+        turn_to(branch);
+        --steps_left_;
 #pragma unroll
         for (int slot = 0; slot < kSlots; ++slot)
             fetch(slot);
@@ -56,7 +60,11 @@ class ConvWeights {
     __device__ __forceinline__ void fetch(int slot) {
         held_[slot][0] = next_[0];
         held_[slot][1] = next_[32];
-        if (steps_left_ > 0) next_ += kStepUnits;  // the last step's again rather than past the end
+        if (steps_left_ > 0) {
+            next_ += kStepUnits;  // the last step's again rather than past the end
+        } else if constexpr (kSummed) {
+            if (branch_ + 1 < p_.inputs) turn_to(++branch_);
+        }
         --steps_left_;
     }
     __device__ __forceinline__ FragmentB fragment(int slot, int n_tile) const {
@@ -66,6 +74,18 @@ class ConvWeights {
 
   private:
     static constexpr int kStepUnits = 64;
+
+    __device__ __forceinline__ void turn_to(int branch) {
+        const int groups = (p_.stride * p_.C_out + 31) / 32;
+        steps_left_ = (p_.C_in + kConvChunk - 1) / kConvChunk * 2 * p_.branches[branch].K;
+        // Columns beyond the last are computed from its weights and dropped.
+        next_ = static_cast<const uint4*>(p_.branches[branch].weight) + threadIdx.x % 32 +
+                static_cast<int64_t>(min(group_, groups - 1)) * steps_left_ * kStepUnits;
+    }
+
+    const ConvParams& p_;
+    int branch_;
+    const int group_;
     const uint4* next_;
     int steps_left_;
     uint4 held_[kSlots][2];
@@ -76,9 +96,9 @@ struct ConvAccumulator {
     FragmentC c[Shape::kMTiles][4];
 };
 
-template <typename Shape>
+template <typename Shape, typename Weights>
 __device__ __forceinline__ void conv_step(ConvAccumulator<Shape>& acc, uint32_t address, int slot,
-                                          ConvWeights<Shape::kWeightSlots>& weights) {
+                                          Weights& weights) {
 #pragma unroll
     for (int m = 0; m < Shape::kMTiles; ++m) {
         const FragmentA a = load_matrix_x4(address + m * 16 * kConvRowBytes);
@@ -91,82 +111,165 @@ __device__ __forceinline__ void conv_step(ConvAccumulator<Shape>& acc, uint32_t 
     weights.fetch(slot);
 }
 
-// Bias, condition, residual; fp32 stream and activated output.
+// What a thread holds of a pair of fragments: four consecutive columns in kRows rows.
 template <typename Shape>
-__device__ __forceinline__ void conv_store(const ConvParams& p, const ConvBranch& branch, int b,
+class ConvQuads {
+  public:
+    static constexpr int kRows = 2 * Shape::kMTiles;
+
+    __device__ __forceinline__ ConvQuads(ConvAccumulator<Shape>& acc, int pair)
+        : acc_(acc), pair_(pair) {}
+
+    __device__ __forceinline__ static int row(int i) {
+        return i / 2 * 16 + i % 2 * 8 + threadIdx.x % 32 / 4;
+    }
+    __device__ __forceinline__ static int column(int pair) {
+        return pair * 16 + 4 * (threadIdx.x % 4);
+    }
+    __device__ __forceinline__ float& operator()(int i, int column) {
+        return acc_.c[i / 2][2 * pair_ + column / 2].v[i % 2 * 2 + column % 2];
+    }
+    __device__ __forceinline__ void add(int i, const float4& v) {
+        ConvQuads& y = *this;
+        y(i, 0) += v.x;
+        y(i, 1) += v.y;
+        y(i, 2) += v.z;
+        y(i, 3) += v.w;
+    }
+
+  private:
+    ConvAccumulator<Shape>& acc_;
+    const int pair_;
+};
+
+// Four channels of a branch's bias and of the condition.
+__device__ __forceinline__ float4 conv_bias(const ConvParams& p, int branch, int b, int channel) {
+    const float* bias = p.branches[branch].bias;
+    const float4 v = bias ? load_float4(bias + channel) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    if (!p.cond) return v;
+    const float* g = p.cond + p.source[2 * b] * p.cond_stride + channel;
+    return make_float4(v.x + g[0], v.y + g[1], v.z + g[2], v.w + g[3]);
+}
+
+// Four elements of a residual, from the activated ones if those are given.
+template <typename T>
+__device__ __forceinline__ float4 conv_residual(const ConvParams& p, const void* x, int64_t at) {
+    if (p.undo == 0.0f) return load_float4(static_cast<const float*>(x) + at);
+    const float4 v = load_float4(static_cast<const T*>(x) + at);
+    // LeakyReLU's inverse for slopes in (0, 1].
+    return make_float4(fminf(v.x, v.x * p.undo), fminf(v.y, v.y * p.undo), fminf(v.z, v.z * p.undo),
+                       fminf(v.w, v.w * p.undo));
+}
+
+// Adds biases, condition and residuals, of all branches with kSummed, and writes the fp32 stream
+// and the activated output. A residual may be the output's own memory.
+template <typename Shape, bool kSummed>
+__device__ __forceinline__ void conv_store(const ConvParams& p, int branch, int b,
                                            RowRange valid_out, int m0, int n0,
-                                           const ConvAccumulator<Shape>& acc) {
+                                           ConvAccumulator<Shape>& acc) {
     using T = typename Shape::Element;
-    const int lane = threadIdx.x % 32;
+    using Quads = ConvQuads<Shape>;
     const int N = p.stride * p.C_out;
+    const int end = kSummed ? p.inputs : branch + 1;
+    const ConvBranch& out = p.branches[branch];
+    const float share = kSummed ? 1.0f / p.inputs : 1.0f;
     const int64_t first = static_cast<int64_t>(valid_out.first) * p.C_out;
     const int64_t last = static_cast<int64_t>(valid_out.last) * p.C_out;
     const int64_t row_offset = static_cast<int64_t>(b) * p.T_out_cap * p.C_out;
 #pragma unroll
     for (int pair = 0; pair < 2; ++pair) {
-        const int n = n0 + pair * 16 + 4 * (lane % 4);
+        const int n = n0 + Quads::column(pair);
         if (n >= N) continue;
-        const int channel = n % p.C_out;
-        float4 bias = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-        if (branch.bias) bias = load_float4(branch.bias + channel);
-        if (p.cond) {
-            const float* cond = p.cond + p.source[2 * b] * p.cond_stride + channel;
-            const float4 g = make_float4(cond[0], cond[1], cond[2], cond[3]);
-            bias = make_float4(bias.x + g.x, bias.y + g.y, bias.z + g.z, bias.w + g.w);
+        const int64_t shift = n - static_cast<int64_t>(p.padding) * p.C_out;
+        Quads y(acc, pair);
+        for (int j = branch; j < end; ++j) {
+            const float4 bias = conv_bias(p, j, b, n % p.C_out);
+#pragma unroll
+            for (int i = 0; i < Quads::kRows; ++i)
+                y.add(i, bias);
+        }
+        for (int j = branch; j < end; ++j) {
+            const void* residual = p.branches[j].residual;
+            if (!residual) continue;
+#pragma unroll
+            for (int i = 0; i < Quads::kRows; ++i) {
+                const int64_t at = static_cast<int64_t>(m0 + Quads::row(i)) * N + shift;
+                if (at < first || at >= last) continue;
+                y.add(i, conv_residual<T>(p, residual, row_offset + at));
+            }
         }
 #pragma unroll
-        for (int i = 0; i < 2 * Shape::kMTiles; ++i) {
-            const int m = m0 + i / 2 * 16 + i % 2 * 8 + lane / 4;
-            const int64_t at =
-                static_cast<int64_t>(m) * N + n - static_cast<int64_t>(p.padding) * p.C_out;
+        for (int i = 0; i < Quads::kRows; ++i) {
+            const int64_t at = static_cast<int64_t>(m0 + Quads::row(i)) * N + shift;
             if (at < first || at >= last) continue;
-            const FragmentC& low = acc.c[i / 2][2 * pair];
-            const FragmentC& high = acc.c[i / 2][2 * pair + 1];
-            const int v = i % 2 * 2;
-            float4 y = make_float4(low.v[v] + bias.x, low.v[v + 1] + bias.y, high.v[v] + bias.z,
-                                   high.v[v + 1] + bias.w);
-            if (branch.residual) {
-                const float4 r = load_float4(branch.residual + row_offset + at);
-                y = make_float4(y.x + r.x, y.y + r.y, y.z + r.z, y.w + r.w);
-            }
-            if (branch.stream) {
-                *reinterpret_cast<float4*>(branch.stream + row_offset + at) = y;
-            }
-            if (branch.activated) {
-                const uint2 packed = make_uint2(
-                    TensorCore<T>::pack(leaky_relu(y.x, p.slope_out), leaky_relu(y.y, p.slope_out)),
-                    TensorCore<T>::pack(leaky_relu(y.z, p.slope_out),
-                                        leaky_relu(y.w, p.slope_out)));
-                *reinterpret_cast<uint2*>(static_cast<T*>(branch.activated) + row_offset + at) =
-                    packed;
+            const float4 v =
+                make_float4(y(i, 0) * share, y(i, 1) * share, y(i, 2) * share, y(i, 3) * share);
+            if (out.stream) *reinterpret_cast<float4*>(out.stream + row_offset + at) = v;
+            if (out.activated) {
+                const float s = p.slope_out;
+                *reinterpret_cast<uint2*>(static_cast<T*>(out.activated) + row_offset + at) =
+                    make_uint2(TensorCore<T>::pack(leaky_relu(v.x, s), leaky_relu(v.y, s)),
+                               TensorCore<T>::pack(leaky_relu(v.z, s), leaky_relu(v.w, s)));
             }
         }
     }
 }
 
-// All taps of all chunks. Chunks alternate between two buffers; while one is multiplied, the next
-// arrives in the other.
-template <typename Shape, typename Loader>
-__device__ __forceinline__ void conv_multiply(Loader& loader, ConvWeights<Shape::kWeightSlots>& w,
-                                              uint32_t buffers, int rows, int chunks, int K,
-                                              int dilation, ConvAccumulator<Shape>& acc) {
-    const int lane = threadIdx.x % 32;
-    const uint32_t buffer_bytes = rows * kConvRowBytes;
-    uint32_t current = buffers, other = buffers + buffer_bytes;
+// What a CTA computes: the rows from m_first on of one batch row.
+struct ConvPlace {
+    int branch, b, m_first;
+
+    template <typename Shape>
+    __device__ __forceinline__ ConvTileRows input(const ConvParams& p, int j) const {
+        const ConvBranch& branch = p.branches[j];
+        return {m_first + branch.first_tap, Shape::kTileRows + (branch.K - 1) * branch.dilation,
+                valid_rows(p.ranges, b, p.scale_in, p.extra_in), p.C_in};
+    }
+};
+
+// All taps of all chunks, of all branches with kSummed. Chunks alternate between two buffers; while
+// one is multiplied, the next arrives in the other.
+template <typename Shape, typename Source, bool kSummed>
+__device__ __forceinline__ void conv_multiply(const ConvParams& p, const ConvPlace& place,
+                                              ConvWeights<Shape::kWeightSlots, kSummed>& w,
+                                              uint32_t buffers, ConvAccumulator<Shape>& acc) {
+    int branch = place.branch;  // of the chunk at c0, the latest that was started
+    const ConvTileRows tile = place.input<Shape>(p, branch);
+    ConvLoader<Source, Shape::kThreads> loader(Source(p, branch, place.b), tile);
+    int rows = tile.rows;
+    if constexpr (kSummed) {
+        for (int j = 1; j < p.inputs; ++j)
+            rows = max(rows, place.input<Shape>(p, j).rows);
+    }
+    uint32_t current = buffers, other = buffers + rows * kConvRowBytes;
+    int K = p.branches[branch].K, dilation = p.branches[branch].dilation;
+    int c0 = 0, k = 0, row = threadIdx.x % 16;
+    const auto start_next = [&] {
+        c0 += kConvChunk;
+        if (c0 >= p.C_in) {
+            if constexpr (!kSummed) return false;
+            if (branch + 1 >= p.inputs) return false;
+            c0 = 0;
+            ++branch;
+            if constexpr (kSummed) {
+                loader.turn_to(Source(p, branch, place.b), place.input<Shape>(p, branch));
+            }
+        }
+        loader.start(other, c0);
+        return true;
+    };
     loader.start(current, 0);
     loader.finish(current, 0);
-    int c0 = 0, k = 0, row = lane % 16;
-    bool more = chunks > 1;
-    if (more) loader.start(other, kConvChunk);
+    bool more = start_next();
     while (true) {
 #pragma unroll
         for (int slot = 0; slot < Shape::kWeightSlots; slot += 2) {
-            const uint32_t address = current + conv_unit_offset(row, lane / 16);
-            if (more) loader.load(2 * k, c0 + kConvChunk);
+            const uint32_t address = current + conv_unit_offset(row, threadIdx.x % 32 / 16);
+            if (more) loader.load(2 * k, c0);
             conv_step(acc, address, slot, w);
             if (more) {
                 loader.store(2 * k, other);
-                loader.load(2 * k + 1, c0 + kConvChunk);
+                loader.load(2 * k + 1, c0);
             }
             // The next k16 step is two units further, which flips one bit of the permuted offset.
             conv_step(acc, address ^ 32, slot + 1, w);
@@ -174,20 +277,22 @@ __device__ __forceinline__ void conv_multiply(Loader& loader, ConvWeights<Shape:
             row += dilation;
             if (++k < K) continue;
             if (!more) return;
-            loader.finish(other, c0 + kConvChunk, 2 * K);
+            loader.finish(other, c0, 2 * K);
             const uint32_t swap = current;
             current = other;
             other = swap;
-            c0 += kConvChunk;
+            if constexpr (kSummed) {
+                K = p.branches[branch].K;
+                dilation = p.branches[branch].dilation;
+            }
             k = 0;
-            row = lane % 16;
-            more = c0 + kConvChunk < chunks * kConvChunk;
-            if (more) loader.start(other, c0 + kConvChunk);
+            row = threadIdx.x % 16;
+            more = start_next();
         }
     }
 }
 
-template <typename Shape, typename Source>
+template <typename Shape, typename Source, bool kSummed>
 __global__ void __launch_bounds__(Shape::kThreads, Shape::kMinCtas)
     conv_kernel(const __grid_constant__ ConvParams p, int B) {
     if constexpr (!TensorCore<typename Shape::Element>::kAvailable) {
@@ -195,30 +300,20 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kMinCtas)
         return;
     }
     extern __shared__ __align__(128) uint4 tiles[];
-    const int branch_index = blockIdx.z / B;
-    const int b = blockIdx.z - branch_index * B;
-    const ConvBranch& branch = p.branches[branch_index];
-    const RowRange valid_out = valid_rows(p.ranges, b, p.scale_out, p.extra_out);
+    ConvPlace place;
+    place.branch = kSummed ? 0 : blockIdx.z / B;
+    place.b = blockIdx.z - place.branch * B;
+    const RowRange valid_out = valid_rows(p.ranges, place.b, p.scale_out, p.extra_out);
     // Rows of the product that hold valid output, anchored to the utterance.
-    const int m_first = (valid_out.first + p.padding) / p.stride + blockIdx.x * Shape::kTileRows;
+    place.m_first = (valid_out.first + p.padding) / p.stride + blockIdx.x * Shape::kTileRows;
     const int m_last = (valid_out.last - 1 + p.padding) / p.stride + 1;
-    if (valid_out.last <= valid_out.first || m_first >= m_last) return;
-
-    ConvTileRows rows;
-    rows.first = m_first + branch.first_tap;
-    rows.rows = Shape::kTileRows + (branch.K - 1) * branch.dilation;
-    rows.valid = valid_rows(p.ranges, b, p.scale_in, p.extra_in);
-    rows.C_in = p.C_in;
-    ConvLoader<Source, Shape::kThreads> loader(Source(p, branch_index, b), rows);
+    if (valid_out.last <= valid_out.first || place.m_first >= m_last) return;
 
     const int group = (blockIdx.y * Shape::kThreads + threadIdx.x) / 32;
-    const int groups = (p.stride * p.C_out + 31) / 32;
-    const int chunks = (p.C_in + kConvChunk - 1) / kConvChunk;
-    ConvWeights<Shape::kWeightSlots> weights(branch.weight, group, groups, chunks * 2 * branch.K);
+    ConvWeights<Shape::kWeightSlots, kSummed> weights(p, place.branch, group);
     ConvAccumulator<Shape> acc = {};
-    conv_multiply(loader, weights, shared_address(tiles), rows.rows, chunks, branch.K,
-                  branch.dilation, acc);
-    conv_store(p, branch, b, valid_out, m_first, group * 32, acc);
+    conv_multiply<Shape, Source>(p, place, weights, shared_address(tiles), acc);
+    conv_store<Shape, kSummed>(p, place.branch, place.b, valid_out, place.m_first, group * 32, acc);
 }
 
 }  // namespace cuda

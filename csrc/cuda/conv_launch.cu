@@ -12,12 +12,16 @@ constexpr const char* kOp = "conv";
 constexpr int kSharedBytes = 48 * 1024;  // what every device gives without opting in
 
 void check_shapes(const ConvParams& p, int branches, int B, ConvSource source) {
-    const int most = source == ConvSource::kActivated ? kConvMaxBranches : 1;
+    const bool grouped = source == ConvSource::kActivated || source == ConvSource::kSummed;
+    const int most = grouped ? kConvMaxBranches : 1;
     require(branches >= 1 && branches <= most, kOp,
             "expected 1 to " + std::to_string(most) + " branches, got " + std::to_string(branches) +
                 ".");
     require(source != ConvSource::kMean || (p.inputs >= 1 && p.inputs <= kConvMaxBranches), kOp,
             "expected the mean of 1 to 4 inputs, got " + std::to_string(p.inputs) + ".");
+    require(source != ConvSource::kSummed || p.inputs == branches, kOp,
+            "expected the mean of all " + std::to_string(branches) + " branches, got " +
+                std::to_string(p.inputs) + ".");
     require(p.C_out >= 4 && p.C_out % 4 == 0, kOp,
             "expected output channels in fours, got " + std::to_string(p.C_out) + ".");
     require(p.C_in >= 1 && (source == ConvSource::kStrided || p.C_in % 8 == 0), kOp,
@@ -69,7 +73,8 @@ void launch_conv(const ConvParams& params, int branches, int B, ConvSource sourc
     const int m_cap = params.T_out_cap / params.stride + (params.stride == 1 ? 0 : 2);
     const int columns = params.stride * params.C_out;
     const dim3 grid((m_cap + entry->tile.rows - 1) / entry->tile.rows,
-                    (columns + entry->tile.columns - 1) / entry->tile.columns, branches * B);
+                    (columns + entry->tile.columns - 1) / entry->tile.columns,
+                    source == ConvSource::kSummed ? B : branches * B);
     entry->kernel<<<grid, entry->tile.threads, bytes, stream>>>(params, B);
     check_launch(kOp, std::string(name(dtype)) + ", C_in = " + std::to_string(params.C_in) +
                           ", C_out = " + std::to_string(params.C_out) + ", stride " +

@@ -181,6 +181,14 @@ class ConvLoader {
           units_(tile.rows * (kConvChunk / 8)),
           pieces_((units_ + kUnits * kThreads - 1) / (kUnits * kThreads)) {}
 
+    // Chunks to start from now on are those of another source and tile.
+    __device__ __forceinline__ void turn_to(const Source& source, const ConvTileRows& tile) {
+        source_ = source;
+        tile_ = tile;
+        units_ = tile.rows * (kConvChunk / 8);
+        pieces_ = (units_ + kUnits * kThreads - 1) / (kUnits * kThreads);
+    }
+
     // Starts the asynchronous copy of the chunk from channel c0 on, if that is the way.
     __device__ __forceinline__ void start(uint32_t buffer, int c0) const {
 #if __CUDA_ARCH__ >= 800
@@ -249,9 +257,9 @@ class ConvLoader {
         return Source::kRowsFirst ? i / tile_.rows : i % 4;
     }
 
-    const Source source_;
-    const ConvTileRows tile_;
-    const int units_, pieces_;
+    Source source_;
+    ConvTileRows tile_;
+    int units_, pieces_;
     typename Source::Unit unit_[kUnits];
     bool held_[kUnits];
 };

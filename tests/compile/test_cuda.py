@@ -17,8 +17,8 @@ REGISTERS = 65536
 # Kernels of each source.
 KERNELS = {
     "alias_free_launch.cu": 5,
-    "conv_bf16.cu": 7,
-    "conv_fp16.cu": 7,
+    "conv_bf16.cu": 10,
+    "conv_fp16.cu": 10,
     "residual_branch_bf16.cu": 9,
     "residual_branch_fp16.cu": 9,
     "residual_unit_leaky_bf16.cu": 12,

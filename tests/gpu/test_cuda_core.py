@@ -169,6 +169,26 @@ def test_residual_conv():
         expect(active, torch.nn.functional.leaky_relu(want, 0.1), TOLERANCE[FP16])
 
 
+def test_mean_of_residual_convs():
+    from vocoder_kernels.ops.residual_conv.reference import reference
+
+    data = Data()
+    desc = ResidualConvDesc(
+        64, 64, (11, 7, 3), (5, 3, 1), FP16, residual=True, residual_slope=0.1, mean=True,
+        stream=True, slope=0.01, scale=6,
+    )  # fmt: skip
+    module, config = chosen("residual_conv", desc)
+    xs, residuals = ([data.buffer(desc, 64, FP16) for _ in desc.K] for _ in range(2))
+    weights = [data.normal(64, 64, k, std=(64 * k) ** -0.5, dtype=FP16) for k in desc.K]
+    bias = data.normal(3, 64)
+    stream, active = (nan(*xs[0].shape, dtype=d) for d in (torch.float32, FP16))
+    arguments = put([xs, module.pack(weights, FP16), bias, residuals, data.ranges])
+    module.launch(desc, config, *arguments, [stream], [active])
+    (want,) = reference(desc, *double([xs, weights, bias, residuals]), data.ranges)
+    expect(stream, want, TOLERANCE[torch.float32])
+    expect(active, torch.nn.functional.leaky_relu(want, 0.01), TOLERANCE[FP16])
+
+
 @pytest.mark.parametrize(
     "activation,C,convs",
     [("leaky_relu", 32, 2), ("snake", 24, 2), ("leaky_relu", 96, 1), ("snake", 96, 2)],
@@ -293,8 +313,11 @@ def test_errors_are_sentences():
     desc = ResidualUnitDesc(40, (3,), (1,), FP16)
     support = operation("residual_unit", "cuda").can_run(desc, Target.of(torch.device("cuda")))
     assert not support and "40 channels" in support.reason
+    desc = ResidualConvDesc(64, 64, (3,), (1,), FP16, residual=True, residual_slope=0.0)
+    support = operation("residual_conv", "cuda").can_run(desc, Target.of(torch.device("cuda")))
+    assert not support and "must be above 0" in support.reason
     with pytest.raises(ValueError, match="conv: expected input channels in eights, got 12"):
         native.extension().cuda_kernels.conv(
             branches=[(0,) * 6 + (3, 1, -1)], ranges=0, B=1, T_cap=4, C_in=12, C_out=8, scale=1,
-            extra=0, slope=1.0, dtype=1, tile=0, device=0, stream=0,
+            extra=0, slope=1.0, undo=0.0, mean=False, dtype=1, tile=0, device=0, stream=0,
         )  # fmt: skip

@@ -103,6 +103,47 @@ def test_half_precision_runs_and_others_say_why_not(built, target):
     assert bool(module.can_run(conv(torch.bfloat16), target)) is (target.arch >= 80)
 
 
+@pytest.mark.parametrize("slope", (0.0, -0.1, 1.5))
+def test_a_residual_is_recovered_from_slopes_up_to_one(built, slope):
+    module = registry.operation("residual_conv", "cuda")
+    assert module.can_run(conv(residual=True, residual_slope=0.1), TURING)
+    refused = module.can_run(conv(residual=True, residual_slope=slope), TURING)
+    assert not refused and str(slope) in refused.reason
+
+
+def test_a_mean_fills_the_device_with_one_output(built):
+    module = registry.operation("residual_conv", "cuda")
+    tiles = [module.choose_config(conv(mean=m), 1, 2500, TURING).rows for m in (False, True)]
+    assert tiles == [64, 64]
+    tiles = [module.choose_config(conv(mean=m), 1, 1000, TURING).rows for m in (False, True)]
+    assert tiles == [64, 32]
+
+
+def test_a_mean_is_written_once(built, monkeypatch):
+    """What reaches the core: three inputs and residuals, the outputs beside the first."""
+    sent = {}
+    monkeypatch.setattr(cuda_core.core(), "conv", lambda **arguments: sent.update(arguments), False)
+    module = registry.operation("residual_conv", "cuda")
+    monkeypatch.setattr(module, "place_of", lambda tensor: {"device": 0, "stream": 0})
+    desc = ResidualConvDesc(
+        32, 32, (3, 7, 1), (1, 2, 1), FP16, residual=True, residual_slope=0.25, mean=True,
+        stream=True,
+    )  # fmt: skip
+    weights = [torch.zeros(32, 32, k) for k in desc.K]
+    xs, residuals = ([torch.zeros(1, 8, 32, dtype=FP16) for _ in desc.K] for _ in range(2))
+    stream, active = torch.zeros(1, 8, 32), torch.zeros(1, 8, 32, dtype=FP16)
+    arguments = (module.pack(weights, FP16), torch.zeros(3, 32), residuals, torch.zeros(1, 2))
+    config = module.choose_config(desc, 1, 8, TURING)
+    module.launch(desc, config, xs, *arguments, [stream], [active])
+    assert sent["mean"] is True and sent["undo"] == 4.0
+    columns = list(zip(*sent["branches"]))
+    assert columns[0] == tuple(x.data_ptr() for x in xs)
+    assert columns[3] == tuple(r.data_ptr() for r in residuals)
+    assert columns[4:6] == [(stream.data_ptr(), 0, 0), (active.data_ptr(), 0, 0)]
+    with pytest.raises(ValueError, match="streams: expected 1 tensors, got 3"):
+        module.launch(desc, config, xs, *arguments, [stream] * 3, [active])
+
+
 def test_refusals_name_the_limit(built):
     unit = registry.operation("residual_unit", "cuda")
     assert "40 channels" in unit.can_run(ResidualUnitDesc(40, (3,), (1,), FP16), AMPERE).reason

@@ -10,6 +10,7 @@ import torch
 
 from ..options import Options
 from ..program import Vocoder
+from ..runtime.window_times import WindowTime
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,9 @@ class Executable(Protocol):
 
     def statistics(self) -> dict[str, float]:
         """Counters, e.g. pool_bytes, packed_bytes, windows."""
+
+    def window_times(self) -> tuple[WindowTime, ...]:
+        """How long windows of each size took; does not wait for a call under way."""
 
     def explain(self, frames: int) -> str:
         """The plan for ``frames`` frames: steps, kernels, buffers, bytes, FLOPs."""

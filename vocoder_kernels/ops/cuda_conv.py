@@ -10,8 +10,9 @@ import torch
 from .cuda_core import core
 from .support import Target
 
-ACTIVATED, MEAN, STRIDED = 0, 1, 2
-"""How the kernel reads: a tensor in the compute dtype, the mean of streams, the caller's tensor."""
+ACTIVATED, MEAN, STRIDED, SUMMED = 0, 1, 2, 3
+"""How the kernel reads: a tensor in the compute dtype, the mean of streams, the caller's tensor, a
+tensor in the compute dtype per branch, summing over the branches."""
 SHARED_BYTES = 48 * 1024
 
 
@@ -40,7 +41,7 @@ def tiles_for(source: int, reach: int) -> tuple[ConvTile, ...]:
 
 def choose_conv_tile(source: int, reach: int, rows: int, columns: int, target: Target) -> ConvTile:
     """The largest tile that still gives every multiprocessor a CTA; ``rows`` counts samples of the
-    whole grid (batch and branches)."""
+    whole grid (batch and, unless summed, branches)."""
     tiles = tiles_for(source, reach)
     for tile in tiles:
         if -(-rows // tile.rows) * -(-columns // tile.columns) >= target.multiprocessors:

@@ -335,4 +335,5 @@ class Binding:
                 **(batcher.statistics() if batcher else {}),
             },
             originals=dict(self._originals),
+            windows=engine.window_times() if engine else (),
         )

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from ..runtime.window_times import WindowTime
+
 PATCHED = "patched"
 FELL_BACK = "fell back"
 REFUSED = "refused"
@@ -22,6 +24,7 @@ class ModuleReport:
         reason in ``why``), "refused" (left alone for the reason in ``why``) or "not patched".
     statistics: calls, accelerated, updates, builds, failures, and the backend's own counters.
     originals: how many calls ran the original forward, by cause.
+    windows: how long windows took, by size.
     """
 
     path: str
@@ -34,6 +37,7 @@ class ModuleReport:
     why: str = ""
     statistics: Mapping[str, float] = field(default_factory=dict)
     originals: Mapping[str, int] = field(default_factory=dict)
+    windows: tuple[WindowTime, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,26 @@ class PatchReport:
                 lines.append(f"{m.path}: {m.why}")
             for cause, count in m.originals.items():
                 lines.append(f"{m.path}: original forward ran {count} times: {cause}")
-        return "\n".join(lines)
+        return "\n".join(lines + self._windows())
+
+    def _windows(self) -> list[str]:
+        """A second table: how long windows took. No lines before any has run."""
+        heads = ("path", "windows", "up to frames", "runs", "last us", "median us", "")
+        rows = [
+            (
+                m.path,
+                f"{w.batch}",
+                f"{w.frames}",
+                f"{w.runs}",
+                _microseconds(w.last_us),
+                _microseconds(w.median_us),
+                w.program,
+            )
+            for m in self.modules
+            for w in m.windows
+            if w.runs
+        ]
+        return ["", *table(heads, rows)] if rows else []
 
 
 @dataclass(frozen=True)
@@ -120,6 +143,10 @@ class ErrorTable:
             for r in self.rows
         ]
         return "\n".join(table(("path", "against float64", "max", "rms", "SNR dB"), rows))
+
+
+def _microseconds(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.0f}"
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -10,6 +10,7 @@ import torch
 from ..backends import Executable
 from ..program import Vocoder
 from .stream import Stream
+from .window_times import WindowTime
 
 
 class Engine:
@@ -134,6 +135,10 @@ class Engine:
 
     def statistics(self) -> dict[str, float]:
         return self.executable.statistics()
+
+    def window_times(self) -> tuple[WindowTime, ...]:
+        """How long windows of each size took; does not wait for calls under way."""
+        return self.executable.window_times()
 
     def explain(self, frames: int) -> str:
         """The plan for an utterance of ``frames`` frames, printable."""

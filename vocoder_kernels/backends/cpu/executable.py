@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
@@ -10,6 +11,7 @@ import torch
 from ... import native
 from ...options import Options
 from ...program import Vocoder
+from ...runtime.window_times import HostClock, WindowTime
 from ...runtime.windows import Window, plan_windows
 from .lower import Program, Weights, lower
 from .plan import Plan, plan
@@ -41,6 +43,7 @@ class CpuExecutable:
         self._pool = torch.empty(0)
         self._audio = torch.empty(0)
         self._windows = 0
+        self._clock = HostClock(self._chunk_frames + 2 * self._halo)
         self.update(weights)
 
     def update(self, weights: Mapping[str, torch.Tensor]) -> None:
@@ -108,7 +111,9 @@ class CpuExecutable:
         direct = first == 0 and last == samples and out.dtype == torch.float32
         audio = kept if direct and kept.is_contiguous() else self._scratch(samples)
         frames_read = x[:, window.read_start : window.read_end].float()
+        start = time.perf_counter()
         self._run_sequence(frames_read, condition, audio, threads)
+        self._clock.add(window.frames, time.perf_counter() - start)
         if audio is not kept:
             kept.copy_(audio[first:last])
         self._windows += 1
@@ -174,6 +179,9 @@ class CpuExecutable:
             "packed_bytes": sequence.packed_bytes() if sequence else 0,
             "workspace_bytes": sequence.workspace_bytes() if sequence else 0,
         }
+
+    def window_times(self) -> tuple[WindowTime, ...]:
+        return self._clock.window_times()
 
     def explain(self, frames: int) -> str:
         windows = plan_windows(frames, self._chunk_frames, self._halo)

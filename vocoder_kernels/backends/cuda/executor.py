@@ -13,7 +13,9 @@ import torch
 from ...ops.support import PRECISIONS, Target, default_precision, dot_precision
 from ...options import Options
 from ...program import Vocoder
+from ...runtime.window_times import WindowTime
 from .choose import Chooser
+from .clock import Clock
 from .graph import MOST_CAPTURES, Runner
 from .lower import lower
 from .pack import PackedWeights
@@ -56,6 +58,7 @@ class CudaExecutable:
         self._limits = Limits.of(options.chunk_frames, vocoder.receptive_field)
         self._programs = programs(vocoder, dtype, self._target)
         self._runners: dict[RunnerKey, Runner] = {}
+        self._clocks: dict[RunnerKey, Clock] = {}
         self._counters = dict.fromkeys(COUNTERS, 0)
         self._told: set[type] = set()
         self._tuner = Tuner(device, self._target) if options.autotune else None
@@ -108,6 +111,7 @@ class CudaExecutable:
             self._drop_runners()
             self._pool.release([*self._packed.tensors(), self._source])
             self._packed.clear()
+            self._clocks.clear()
 
     def statistics(self) -> dict[str, float]:
         """windows, graph_launches, plain_launches (batches run without a graph), captures,
@@ -118,6 +122,15 @@ class CudaExecutable:
             "packed_bytes": float(self._packed.nbytes),
             "window_frames": float(self._limits.rungs[-1]),
         }
+
+    def window_times(self) -> tuple[WindowTime, ...]:
+        """Of the device, without the copies in and out; a few runs of each size are measured."""
+        times = []
+        for (precision, conditioned, frames, batch), clock in tuple(self._clocks.items()):
+            names = ("tf32" if precision == "tf32" else "", "conditioned" if conditioned else "")
+            program = " ".join(filter(None, names))
+            times.append(WindowTime.of(frames, batch, clock.runs, clock.times_us(), program))
+        return tuple(sorted(times, key=lambda t: (t.program, t.frames, t.batch)))
 
     def explain(self, frames: int) -> str:
         program = self._programs[self._precision(), self.vocoder.cond is not None]
@@ -193,7 +206,10 @@ class CudaExecutable:
                 self._drop_runners()
                 self._pool.grow(placed.pool.pool_bytes)
             external = {SOURCE: self._source[: part.batch]}
-            runner = Runner(placed, self._pool, self._packed, external)
+            if key not in self._clocks:
+                self._clocks[key] = Clock()
+            clock = self._clocks[key]
+            runner = Runner(placed, self._pool, self._packed, external, clock)
             if self._tuner is not None:
                 runner.tune(self._tuner)
             runner.compile()

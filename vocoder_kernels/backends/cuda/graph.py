@@ -10,6 +10,7 @@ from typing import Any, Callable
 import torch
 
 from ...runtime.memory import Step
+from .clock import Clock
 from .pack import PackedWeights
 from .plan import Plan
 from .pool import StaticPool
@@ -31,6 +32,7 @@ class Runner:
         pool: StaticPool,
         packed: PackedWeights,
         external: Mapping[str, torch.Tensor],
+        clock: Clock,
     ) -> None:
         offsets = plan.pool.offsets
         self._views = {
@@ -40,6 +42,7 @@ class Runner:
         self._views.update(external)
         self._plan = plan
         self._packed = packed
+        self._clock = clock
         self.launches: Sequence[Callable[[], None]] = ()
         self.configure(plan.configs)
         self._graph: torch.cuda.CUDAGraph | None = None
@@ -93,10 +96,7 @@ class Runner:
         self._graph = graph
 
     def run(self) -> None:
-        if self._graph is not None:
-            self._graph.replay()
-        else:
-            self._launch_all()
+        self._clock.run(self._launch_all if self._graph is None else self._graph.replay)
 
     def release(self) -> None:
         """Drop graph and views; a graph in flight ends first."""

@@ -9,6 +9,7 @@ import torch
 
 from ..cuda_conv import (
     ACTIVATED,
+    SUMMED,
     ConvTile,
     choose_conv_tile,
     pack_fragments,
@@ -28,8 +29,8 @@ def pack(weights: Sequence[torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
     return torch.cat([pack_fragments(w.permute(2, 1, 0), dtype) for w in weights])
 
 
-def _reach(desc: ResidualConvDesc) -> int:
-    return max(d * (k - 1) for k, d in zip(desc.K, desc.dilation))
+def _source(desc: ResidualConvDesc) -> int:
+    return SUMMED if desc.mean else ACTIVATED
 
 
 def can_run(desc: ResidualConvDesc, target: Target) -> Support:
@@ -48,15 +49,22 @@ def can_run(desc: ResidualConvDesc, target: Target) -> Support:
             f"{NAME}: the CUDA C++ kernel takes C_in in eights and C_out in fours, "
             f"got {desc.C_in} and {desc.C_out}",
         )
-    support = slope_support(NAME, desc.slope) and tensor_core_support(target, desc.dtype)
-    if support and not tiles_for(ACTIVATED, _reach(desc)):
-        return Support(False, f"{NAME}: a reach of {_reach(desc)} samples exceeds shared memory")
+    if desc.residual_slope is not None and desc.residual_slope <= 0.0:
+        return Support(
+            False,
+            f"{NAME}: no residual is recovered from LeakyReLU of slope {desc.residual_slope}, "
+            "which must be above 0",
+        )
+    slopes = slope_support(NAME, desc.slope) and slope_support(NAME, desc.residual_slope or 1.0)
+    support = slopes and tensor_core_support(target, desc.dtype)
+    if support and not tiles_for(_source(desc), 2 * desc.halo):
+        return Support(False, f"{NAME}: a reach of {2 * desc.halo} samples exceeds shared memory")
     return support
 
 
 def choose_config(desc: ResidualConvDesc, B: int, T_cap: int, target: Target) -> ConvTile:
-    rows = B * T_cap * desc.branches
-    return choose_conv_tile(ACTIVATED, _reach(desc), rows, desc.C_out, target)
+    rows = B * T_cap * desc.outputs
+    return choose_conv_tile(_source(desc), 2 * desc.halo, rows, desc.C_out, target)
 
 
 def launch(
@@ -70,8 +78,9 @@ def launch(
     streams: Sequence[torch.Tensor] | None = None,
     activated: Sequence[torch.Tensor] | None = None,
 ) -> None:
-    """One tensor per branch in every sequence; the same tensor may serve several branches as input
-    or residual. ``weight`` as packed here, ``bias: [branches, C_out]`` fp32."""
+    """One tensor per branch in every sequence, in those of the outputs one for the mean; the same
+    tensor may serve several branches as input or residual, and a branch's residual may be its
+    output. ``weight`` as packed here, ``bias: [branches, C_out]`` fp32."""
     n = desc.branches
     sizes = [packed_size(k, desc.C_in, desc.C_out) for k in desc.K]
     expect_buffers(NAME, "inputs", inputs, n, desc.C_in)
@@ -79,14 +88,15 @@ def launch(
     if desc.bias and bias is not None:
         expect_shape(NAME, "bias", bias, (n, desc.C_out), torch.float32)
     columns = []
-    for argument, used, tensors in (
-        ("residuals", desc.residual, residuals),
-        ("streams", desc.stream, streams),
-        ("activated", desc.activated, activated),
+    for argument, used, tensors, count in (
+        ("residuals", desc.residual, residuals, n),
+        ("streams", desc.stream, streams, desc.outputs),
+        ("activated", desc.activated, activated, desc.outputs),
     ):
         if used:
-            expect_buffers(NAME, argument, tensors or (), n, desc.C_out)
-        columns.append([address(t) for t in tensors or ()] if used else [0] * n)
+            expect_buffers(NAME, argument, tensors or (), count, desc.C_out)
+        addresses = [address(t) for t in tensors or ()] if used else []
+        columns.append(addresses + [0] * (n - len(addresses)))
     offsets = [0, *accumulate(sizes)]
     B, T_cap, _ = inputs[0].shape
     core().conv(
@@ -112,6 +122,8 @@ def launch(
         scale=desc.scale,
         extra=desc.extra,
         slope=desc.slope,
+        undo=1.0 / desc.residual_slope if desc.residual_slope else 0.0,
+        mean=desc.mean,
         dtype=DTYPE_CODES[desc.dtype],
         tile=config.index,
         **place_of(ranges),
