@@ -9,6 +9,8 @@ import pytest
 import torch
 from vocoders import BRIEF, case
 
+from vocoder_kernels import patch, report
+
 
 @pytest.fixture
 def c():
@@ -89,6 +91,31 @@ def test_new_weights_reach_every_stream(c):
             parameter.mul_(0.5)
     assert torch.equal(got, c.engine()(*c.args))
     assert engine.statistics()["captures"] == 1
+
+
+def test_joined_requests_of_many_streams(c):
+    """Whoever leads waits for the streams that make the others' inputs, and they for its audio."""
+    expected = c.engine()(*c.args)
+    patch(c.model, join_requests=4, join_wait_ms=20)
+    with torch.no_grad():
+        c.model(*c.args)
+    torch.cuda.synchronize()
+
+    def call():
+        ballast = torch.empty(2**22, device="cuda")
+        x = torch.zeros_like(c.x)
+        for i in range(20):
+            ballast.fill_(i)
+        x.copy_(c.x)
+        with torch.no_grad():
+            audio = c.model(x, c.g)
+        copy = audio.clone()
+        del audio, x
+        return copy
+
+    for _ in range(2):
+        assert all(torch.equal(out, expected) for out in in_threads([call] * 4))
+    assert report(c.model).modules[0].statistics["joined"] > 0
 
 
 def _weights(model):

@@ -14,6 +14,7 @@ import torch_backend
 from reference import CONFIGS, build, inputs
 
 from vocoder_kernels import compile, patch, report
+from vocoder_kernels.runtime import batcher as batcher_module
 from vocoder_kernels.runtime.batcher import Batcher
 
 THREADS = 8
@@ -145,6 +146,56 @@ def test_what_waits_is_joined_in_order(engine):
     kept = results[1].clone()
     results[2].fill_(9)
     assert torch.equal(results[1], kept)
+
+
+class RecordedStream:
+    """A stream that writes down what it waits for."""
+
+    def __init__(self, name, order):
+        self.name, self.order = name, order
+
+    def wait_stream(self, other):
+        self.order.append(f"{self.name} waits for {other.name}")
+
+
+@pytest.mark.parametrize("fails", (False, True))
+def test_the_leaders_stream_is_ordered_with_the_others(engine, monkeypatch, fails):
+    """The input's producers run before it, the audio's readers after; the memory lives as long."""
+    order, local, kept = [], threading.local(), []
+    monkeypatch.setattr(batcher_module, "_current_stream", lambda device: local.stream)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda audio, s: kept.append(s.name))
+    gate, batcher, results = Gate(engine), Batcher(engine, 3), {}
+    held = engine.executable.run
+
+    def run(x, g, lengths, out):
+        order.append(f"run {len(lengths)}")
+        held(x, g, lengths, out)
+        if fails:
+            raise MemoryError
+
+    engine.executable.run = run
+
+    def call(i, stream):
+        local.stream = stream
+        try:
+            results[i] = batcher(*inputs(CONFIGS["hifigan"], 3, 1, i))
+        except MemoryError:
+            results[i] = None
+
+    streams = [RecordedStream(name, order) for name in "abc"]
+    threads = []
+    for i, stream in enumerate((streams[0], streams[1], streams[1], streams[2])):
+        threads.append(threading.Thread(target=call, args=(i, stream)))
+        threads[-1].start()
+        assert gate.running.wait(20)
+        queued(batcher, i)
+    gate.opened.set()
+    for thread in threads:
+        thread.join()
+    ran = ["run 3", "run 1", "run 1", "run 1"] if fails else ["run 3"]
+    assert order == ["run 1", "b waits for c", *ran, "c waits for b"]
+    assert kept == ([] if fails else ["b", "b", "c"])
+    assert len(results) == 4
 
 
 def test_a_lone_request_waits_no_longer_than_asked(engine):

@@ -162,7 +162,10 @@ class Binding:
             engine, failure = self._try(lambda: self._current_engine(module))
             if engine is not None:
                 x, g = arguments.batched()
-                engine.check(x, g)
+                try:
+                    engine.check(x, g)
+                except (TypeError, ValueError) as misfit:
+                    return None, f"the original says what is wrong: {misfit}"
                 if self._batcher is None:
                     out, failure = self._try(lambda: engine(x, g))
                 else:

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 class _Request:
     """One caller's input, and where its audio or its error arrives."""
 
-    def __init__(self, x: torch.Tensor, g: torch.Tensor | None):
+    def __init__(self, x: torch.Tensor, g: torch.Tensor | None, device: torch.device):
         self.x, self.g = x, g
+        self.stream = _current_stream(device)
         self.audio: torch.Tensor | None = None
         self.error: BaseException | None = None
         self.done = False
@@ -56,7 +57,7 @@ class Batcher:
         self._engine.check(x, g)
         if x.shape[0] < 1 or x.shape[2] < 1:
             return self._engine(x, g)  # which says what is wrong
-        request = _Request(x, g)
+        request = _Request(x, g, self._engine.device)
         with self._changed:
             self._waiting.append(request)
             self._changed.notify_all()
@@ -108,6 +109,24 @@ class Batcher:
             self._changed.notify_all()
 
     def _run(self, batch: list[_Request]) -> None:
+        """On the leader's stream, in order with the streams of the other callers."""
+        leading = _current_stream(self._engine.device)
+        others = [r.stream for r in batch if r.stream is not None and r.stream != leading]
+        if leading is None or not others:
+            self._run_here(batch)
+            return
+        for stream in others:
+            leading.wait_stream(stream)
+        try:
+            self._run_here(batch)
+        finally:
+            for stream in others:
+                stream.wait_stream(leading)
+            for request in batch:
+                if request.audio is not None and request.stream is not None:
+                    request.audio.record_stream(request.stream)
+
+    def _run_here(self, batch: list[_Request]) -> None:
         if len(batch) > 1 and len({request.g is None for request in batch}) == 1:
             try:
                 self._run_joined(batch)
@@ -143,3 +162,8 @@ class Batcher:
                 samples = engine.vocoder.length(frames)
                 request.audio = audio[row : row + rows, :, :samples].clone()
                 row += rows
+
+
+def _current_stream(device: torch.device) -> torch.cuda.Stream | None:
+    """The thread's stream on the device; None where there are no streams."""
+    return torch.cuda.current_stream(device) if device.type == "cuda" else None

@@ -64,15 +64,15 @@ class StageTimes:
 class _Clock:
     """Adds what calls take to their stages; a call inside another is not counted in both."""
 
-    def __init__(self, times: StageTimes, on_gpu: bool):
+    def __init__(self, times: StageTimes, device: Any):
         self._times = times
-        self._on_gpu = on_gpu
+        self._device = torch.device(device) if "cuda" in str(device) else None
         self._local = threading.local()
         self._lock = threading.Lock()
 
     def now(self) -> float:
-        if self._on_gpu:
-            torch.cuda.synchronize()
+        if self._device is not None:
+            torch.cuda.synchronize(self._device)
         return time.perf_counter()
 
     def measure(self, stage: str, action: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -118,7 +118,7 @@ def timed(tts: Any) -> Iterator[StageTimes]:
     Raises ``ValueError`` if the object has no stage that could be timed.
     """
     times = StageTimes()
-    clock = _Clock(times, "cuda" in str(getattr(getattr(tts, "configs", None), "device", "")))
+    clock = _Clock(times, getattr(getattr(tts, "configs", None), "device", ""))
     undo: list[Callable[[], None]] = []
 
     def wrap(owner: Any, name: str, stage: str) -> None:
