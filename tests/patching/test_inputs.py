@@ -94,17 +94,9 @@ def test_calls_that_are_errors_stay_the_errors_they_were(hifigan, backend, call)
     assert str(got.value) == str(expected.value)
 
 
-@pytest.mark.parametrize("misfit", [
-    lambda x, g: (x.double(), g),
-    lambda x, g: (x, g.double()),
-    lambda x, g: (x[:, 1:], g),
-    lambda x, g: (x, g[:, 1:]),
-    lambda x, g: (x[None], g),
-    lambda x, g: (x.expand(2, -1, -1), g.expand(3, -1, -1)),
-    lambda x, g: (x.to("meta"), g),
-])  # fmt: skip
-def test_inputs_that_do_not_fit_raise_what_they_raised(hifigan, backend, misfit):
-    args = misfit(*hifigan.args)
+@pytest.mark.parametrize("which", (0, 1))
+def test_an_input_on_another_device_raises_what_it_raised(hifigan, backend, which):
+    args = [a.to("meta") if i == which else a for i, a in enumerate(hifigan.args)]
     with pytest.raises(Exception) as expected:
         hifigan(*args)
     patch(hifigan.model)
@@ -112,8 +104,7 @@ def test_inputs_that_do_not_fit_raise_what_they_raised(hifigan, backend, misfit)
     with pytest.raises(type(expected.value)) as got:
         hifigan(*args)
     assert str(got.value) == str(expected.value)
-    assert not hifigan.state.statistics.get("failures")
-    assert any("expected" in cause for cause in hifigan.state.originals)
+    assert any("device" in cause for cause in hifigan.state.originals)
     hifigan.assert_ours()
 
 

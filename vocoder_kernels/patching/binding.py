@@ -162,10 +162,9 @@ class Binding:
             engine, failure = self._try(lambda: self._current_engine(module))
             if engine is not None:
                 x, g = arguments.batched()
-                try:
-                    engine.check(x, g)
-                except (TypeError, ValueError) as misfit:
-                    return None, f"the original says what is wrong: {misfit}"
+                if any(t.device != engine.device for t in (x, g) if t is not None):
+                    return None, conditions.ELSEWHERE
+                engine.check(x, g)
                 if self._batcher is None:
                     out, failure = self._try(lambda: engine(x, g))
                 else:

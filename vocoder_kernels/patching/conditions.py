@@ -18,6 +18,7 @@ GLOBAL_HOOKS = "global forward hooks are registered, which fused kernels would s
 CAPTURING = "a CUDA graph is being captured around the call"
 NOT_PLAIN = "the input is not a plain strided tensor"
 EMPTY = "the input has no rows or no frames"
+ELSEWHERE = "an input is not on the model's device"
 TIME_VARYING = "the condition g varies over time"
 DISABLED = "disabled by option"
 
