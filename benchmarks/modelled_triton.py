@@ -64,26 +64,28 @@ def operations() -> dict[str, dict[str, Any]]:
     convs, stages, snakes = {}, {}, {}
     for (version, C), scale in scales.items():
         name = f"{version} C={C}"
-        leaky = {"slope": 0.1, "activated": True} if version == "v4" else {"activated": False}
-        writes = {"activated": True} if version == "v3" else leaky
-        convs[f"{name} k=7"] = conv(C, scale, K=(7,), dilation=(3,), **writes)
-        stages[f"{name} first"] = conv(C, scale, K=K, dilation=DILATIONS, **writes)
+        snake = version == "v3"
+        slope = 1.0 if snake else 0.1
+        second = {"dilation": (1, 1, 1), "residual": True, "residual_slope": None if snake else 0.1}
+        convs[f"{name} k=7"] = conv(C, scale, K=(7,), dilation=(3,), slope=slope)
+        stages[f"{name} first"] = conv(C, scale, K=K, dilation=DILATIONS, slope=slope)
         stages[f"{name} second"] = conv(
-            C, scale, K=K, dilation=(1, 1, 1), residual=True, stream=True, **leaky
+            C, scale, K=K, slope=slope, stream=snake, activated=not snake, **second
         )
+        stages[f"{name} last"] = conv(C, scale, K=K, slope=slope, mean=True, **second)
         if version == "v3":
             snakes[f"{name} snake"] = AliasFreeDesc(C, 3, F16, F16, scale)
     ups = {
         "v4 up 512": UpsampleDesc(512, 256, 20, 10, 5, F16, activated=True, slope_out=0.1),
-        "v4 up 256": UpsampleDesc(256, 128, 12, 6, 3, F16, 3, 0.1, 0.1, activated=True, scale=10),
-        "v4 up 128": UpsampleDesc(128, 64, 4, 2, 1, F16, 3, 0.1, 0.1, activated=True, scale=60),
-        "v4 up 64": UpsampleDesc(64, 32, 4, 2, 1, F16, 3, 0.1, 0.1, activated=True, scale=120),
-        "v4 up 32": UpsampleDesc(32, 16, 4, 2, 1, F16, 3, 0.1, 0.1, activated=True, scale=240),
-        "v2 up 256": UpsampleDesc(256, 128, 16, 8, 4, F16, 3, 0.1, 0.1, activated=True, scale=10),
+        "v4 up 256": UpsampleDesc(256, 128, 12, 6, 3, F16, slope_out=0.1, activated=True, scale=10),
+        "v4 up 128": UpsampleDesc(128, 64, 4, 2, 1, F16, slope_out=0.1, activated=True, scale=60),
+        "v4 up 64": UpsampleDesc(64, 32, 4, 2, 1, F16, 3, 0.1, scale=120),
+        "v4 up 32": UpsampleDesc(32, 16, 4, 2, 1, F16, 3, 0.1, scale=240),
+        "v2 up 256": UpsampleDesc(256, 128, 16, 8, 4, F16, slope_out=0.1, activated=True, scale=10),
         "v3 up 1536": UpsampleDesc(1536, 768, 8, 4, 2, F16),
-        "v3 up 768": UpsampleDesc(768, 384, 8, 4, 2, F16, 3, scale=4),
-        "v3 up 384": UpsampleDesc(384, 192, 4, 2, 1, F16, 3, scale=16),
-        "v3 up 192": UpsampleDesc(192, 96, 4, 2, 1, F16, 3, scale=32),
+        "v3 up 768": UpsampleDesc(768, 384, 8, 4, 2, F16, scale=4),
+        "v3 up 384": UpsampleDesc(384, 192, 4, 2, 1, F16, scale=16),
+        "v3 up 192": UpsampleDesc(192, 96, 4, 2, 1, F16, scale=32),
     }
     heads = {
         "v4 head": HeadDesc(100, 512, 7, F16, slope=0.1),
@@ -134,7 +136,7 @@ class Modeller:
         desc = replace(desc, scale=1, extra=0)
         key = desc, config, arch
         if key not in self.profiles:
-            kernel, branches = self._kernel(desc)[2], getattr(desc, "branches", 1)
+            kernel, branches = self._kernel(desc)[2], getattr(desc, "outputs", 1)
             _, (grid, args, kwargs), _ = self._recorded(desc, 400, config, "cpu")
             self.profiles[key] = self.model.triton_profile(
                 kernel, grid, *args, arch=arch, sample=branches, **kwargs

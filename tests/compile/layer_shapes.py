@@ -3,6 +3,7 @@ compilers' reports ("meta" tensors, without storage) and for models of time (CPU
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Callable
 
 import torch
@@ -17,6 +18,8 @@ from vocoder_kernels.ops.tail import TailDesc
 from vocoder_kernels.ops.upsample import UpsampleDesc
 
 F32 = torch.float32
+WIDEST_FUSED = 96
+"""Channels up to which the CUDA core fuses units, whose streams stay apart."""
 OPS = {
     HeadDesc: "head",
     UpsampleDesc: "upsample",
@@ -27,7 +30,8 @@ OPS = {
 
 
 def layers(version: str, dtype: torch.dtype, precision: str = "ieee") -> dict[str, Any]:
-    """Descriptions of every kind of layer of a preset when Triton runs all of it."""
+    """Descriptions of every kind of layer of a preset when Triton runs all of it, and of the
+    upsamplings that read streams when the CUDA core runs the narrow units."""
     preset = PRESETS[version]
     snake, C = "num_mels" in preset, preset["upsample_initial_channel"]
     slope = 1.0 if snake else 0.1
@@ -38,25 +42,34 @@ def layers(version: str, dtype: torch.dtype, precision: str = "ieee") -> dict[st
     here = {"scale": 1, "extra": 0}
     for i, (stride, K) in enumerate(zip(preset["upsample_rates"], preset["upsample_kernel_sizes"])):
         found[f"up{i}"] = up = UpsampleDesc(
-            C, C // 2, K, stride, (K - stride) // 2, inputs=3 if i else 0,
-            slope_in=slope if i else 1.0, slope_out=slope, activated=not snake, **here, **how,
+            C, C // 2, K, stride, (K - stride) // 2, slope_out=slope, stream=snake,
+            activated=not snake, **here, **how,
         )  # fmt: skip
+        if C <= WIDEST_FUSED:
+            found[f"up{i} of streams"] = replace(
+                up, inputs=3, slope_in=slope, slope_out=1.0, stream=True, activated=False
+            )
         C, here = C // 2, {"scale": up.scale_out, "extra": up.extra_out}
-        branches: dict[str, Any] = {"C_in": C, "C_out": C, "K": (11, 7, 3), "slope": slope}
-        found[f"C{C} first"] = ResidualConvDesc(dilation=(3, 3, 3), **branches, **here, **how)
-        found[f"C{C} second"] = ResidualConvDesc(
-            dilation=(1, 1, 1), residual=True, stream=True, activated=not snake,
-            **branches, **here, **how,
-        )  # fmt: skip
+        first = ResidualConvDesc(C, C, (11, 7, 3), (3, 3, 3), slope=slope, **here, **how)
+        found[f"C{C} first"] = first
+        second = replace(
+            first, dilation=(1, 1, 1), residual=True, residual_slope=None if snake else slope
+        )
+        found[f"C{C} second"] = replace(second, stream=snake, activated=not snake)
+        found[f"C{C} last"] = replace(second, mean=True)
         if snake:
             found[f"C{C} snake"] = AliasFreeDesc(C, 3, F32, dtype, **here)
             found[f"C{C} second snake"] = AliasFreeDesc(C, 3, dtype, dtype, **here)
+    found[f"C{C} last"] = replace(found[f"C{C} last"], stream=True, activated=False, slope=1.0)
     if snake:
-        found["last snake"] = AliasFreeDesc(C, 1, F32, dtype, mean=3, **here)
+        found["last snake"] = AliasFreeDesc(C, 1, F32, dtype, **here)
+        found["last snake of streams"] = AliasFreeDesc(C, 1, F32, dtype, mean=3, **here)
     found["tail"] = TailDesc(
-        C, 7, 1 if snake else 3, dtype if snake else F32, slope=1.0 if snake else 0.01,
+        C, 7, 1, dtype if snake else F32, slope=1.0 if snake else 0.01,
         bias=preset.get("is_bias", False), end="clamp" if snake else "tanh", **here,
     )  # fmt: skip
+    if not snake:
+        found["tail of streams"] = replace(found["tail"], inputs=3)
     return found
 
 
@@ -95,10 +108,10 @@ def _residual_conv(d: ResidualConvDesc, make: Tensors) -> tuple[Any, ...]:
         make.buffers(n, d, d.C_in, d.dtype),
         make(sum(d.K), d.C_in, d.C_out, dtype=d.dtype),
         make(n, d.C_out),
-        make.buffers(n, d, d.C_out) if d.residual else None,
+        make.buffers(n, d, d.C_out, d.residual_dtype) if d.residual else None,
         make.ranges(),
-        make.buffers(n, d, d.C_out) if d.stream else None,
-        make.buffers(n, d, d.C_out, d.dtype) if d.activated else None,
+        make.buffers(d.outputs, d, d.C_out) if d.stream else None,
+        make.buffers(d.outputs, d, d.C_out, d.dtype) if d.activated else None,
     )
 
 

@@ -53,9 +53,11 @@ def every_kernel() -> list[tuple[str, str, str]]:
 
 
 REPRESENTATIVES = (
-    ("v4", "head"), ("v4", "up0"), ("v2", "up1"), ("v4", "C256 first"), ("v4", "C256 second"),
-    ("v4", "C16 second"), ("v3", "up1"), ("v3", "C384 first"), ("v3", "C192 second"),
-    ("v3", "C48 second"), ("v3", "C384 snake"), ("v3", "C24 snake"), ("v4", "tail"), ("v3", "tail"),
+    ("v4", "head"), ("v4", "up0"), ("v2", "up3 of streams"), ("v4", "C256 first"),
+    ("v4", "C256 second"), ("v4", "C128 last"), ("v4", "C16 second"), ("v3", "up1"),
+    ("v3", "C384 first"), ("v3", "C192 second"), ("v3", "C768 last"), ("v3", "C48 second"),
+    ("v3", "C48 last"), ("v3", "C384 snake"), ("v3", "C24 snake"), ("v4", "tail of streams"),
+    ("v3", "tail"),
 )  # fmt: skip
 
 

@@ -27,6 +27,18 @@ def test_graph_nodes_without_fused_kernels(version, nodes):
     assert len(program(vocoder(version), choose=NoFusion()).launches) == nodes
 
 
+def test_streams_of_wide_stages():
+    """With LeakyReLU they are the activated tensors; the last convolution writes the mean, which
+    the next upsampling takes as it is. Snakes read float32 streams."""
+    v4 = program(vocoder("v4"))
+    wide = [s for s in v4.launches if s.label.startswith(("stage0", "stage1"))]
+    streams = [v4.buffers[name].dtype for s in wide for name in s.writes]
+    assert streams == [torch.float16] * len(streams)
+    assert [s.desc.desc.inputs for s in v4.launches if s.op == "upsample"] == [0, 0, 0, 3, 3]
+    last = [s.desc.desc for s in program(vocoder("v3")).launches if s.label == "stage0.unit2.conv1"]
+    assert last[0].mean and last[0].residual_dtype == torch.float32 and not last[0].stream
+
+
 def test_float32_is_not_fused():
     steps = program(vocoder("v4"), torch.float32).launches
     assert not {"residual_unit", "residual_branch"} & {step.op for step in steps}
@@ -78,8 +90,10 @@ def check_sizes(found):
                 reads = argument in ("inputs", "x")
                 sizes = {"C_in", "C"} if reads else {"C_out", "C"}
                 assert channels in {getattr(desc, s) for s in sizes if hasattr(desc, s)}
-                if argument in ("residuals", "streams", "stream", "cond"):
+                if argument in ("streams", "stream", "cond"):
                     assert buffer.dtype == torch.float32
+                if argument == "residuals":
+                    assert buffer.dtype == desc.residual_dtype
                 if argument == "activated" or (step.op == "residual_conv" and reads):
                     assert buffer.dtype == desc.dtype
 
@@ -112,12 +126,13 @@ def test_scales_chain_through_odd_upsampling():
 
 def test_branches_of_different_depth():
     """A branch that ends early keeps its stream for the mean; the launch that ends it activates
-    its result like the others'."""
+    its result like the others' and writes their streams like its own."""
     v = vocoder(CONFIGS["hifigan-plain"])
     stage = v.stages[0]
     short = replace(stage, branches=(stage.branches[0][:1], *stage.branches[1:]))
     found = program(replace(v, stages=(short, *v.stages[1:])), choose=NoFusion())
-    check_dataflow(found, {"stage0.unit0.conv1.0"})
+    unread = {"stage0.unit0.activated.0", "stage0.unit0.stream.1", "stage0.unit0.stream.2"}
+    check_dataflow(found, unread)
     groups = [len(s.desc.desc.K) for s in found.launches if s.label.startswith("stage0.unit")]
     assert groups == [3, 3, 2, 2, 2, 2]
 

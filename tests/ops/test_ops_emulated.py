@@ -42,8 +42,13 @@ def first(C: int, dtype: torch.dtype, **options: Any) -> ResidualConvDesc:
 
 
 def second(C: int, dtype: torch.dtype, **options: Any) -> ResidualConvDesc:
-    ones = (1, 1, 1)
-    return ResidualConvDesc(C, C, K, ones, dtype, residual=True, stream=True, slope=0.1, **options)
+    options = {"residual": True, "stream": True, "slope": 0.1, **options}
+    return ResidualConvDesc(C, C, K, (1, 1, 1), dtype, **options)
+
+
+def last(C: int, dtype: torch.dtype, **options: Any) -> ResidualConvDesc:
+    options = {"residual": True, "mean": True, "slope": 0.1, **options}
+    return ResidualConvDesc(C, C, K, (1, 1, 1), dtype, **options)
 
 
 def mean_up(C_in: int, kernel: int, stride: int, padding: int, dtype: torch.dtype) -> UpsampleDesc:
@@ -61,6 +66,15 @@ LAYERS = {
     "v2-up4": Case("upsample", mean_up(32, 2, 2, 0, F32), 37, RAGGED),
     "C256-first": Case("residual_conv", first(256, F16), 37, ((0, 3), (4, 37))),
     "C128-second": Case("residual_conv", second(128, BF16), 37, RAGGED),
+    "C128-compact": Case(
+        "residual_conv",
+        second(128, F16, residual_slope=0.1, stream=False),
+        37,
+        RAGGED,
+    ),
+    "C256-last": Case("residual_conv", last(256, F16, residual_slope=0.1), 37, ((0, 3), (4, 37))),
+    "C192-last": Case("residual_conv", last(192, BF16, slope=1.0), 37, RAGGED),
+    "C24-last": Case("residual_conv", last(24, F16, stream=True), 37, RAGGED),
     "C96-second": Case("residual_conv", second(96, F16), 37, RAGGED),
     "C64-first": Case("residual_conv", first(64, F32), 37, ((3, 37),)),
     "C24-first": Case("residual_conv", first(24, F16), 37, RAGGED),
@@ -121,6 +135,7 @@ PRODUCTS = {
         69,
         WHOLE,
     ),
+    "mean": Case("residual_conv", last(128, F16, residual_slope=0.1), 69, WHOLE),
     "narrow conv": Case(
         "residual_conv", ResidualConvDesc(48, 48, (5,), (3,), F16, stream=True), 69, WHOLE
     ),

@@ -47,6 +47,18 @@ CONVS = [
     conv_case(conv(13, 7, (5, 5, 1, 9), (1, 2, 1, 3), extra=-1)),
     conv_case(conv(96, 96, (3, 3, 3), (1, 3, 5), F16, residual=True, slope=0.1), None),
     conv_case(conv(64, 64, (1,), (1,), F32, precision="tf32"), TileConfig(64, 64, 16)),
+    conv_case(
+        conv(64, 64, (11, 7, 3), (5, 3, 1), F16, residual=True, residual_slope=0.1, slope=0.1)
+    ),
+    conv_case(
+        conv(32, 32, (11, 7, 3), (1, 1, 1), F16, residual=True, residual_slope=0.1, mean=True)
+    ),
+    conv_case(
+        conv(
+            24, 24, (3, 7), (5, 1), residual=True, stream=True, activated=False, mean=True, scale=2
+        )
+    ),
+    conv_case(conv(128, 128, (5, 1, 3, 7), (1, 2, 3, 1), mean=True), TileConfig(64, 128, 32)),
 ]
 
 

@@ -11,7 +11,7 @@ from ...ops.tail import TailDesc
 from ...ops.upsample import UpsampleDesc
 from ...program import Conv1d, Scale, Stage, Vocoder
 from .choose import Chooser
-from .residual import ResidualStage
+from .residual import Reads, ResidualStage
 from .steps import (
     CONDITION,
     INPUT,
@@ -36,7 +36,7 @@ def lower(vocoder: Vocoder, numerics: Numerics, conditioned: bool, choose: Choos
     reads = lowering.head(conditioned)
     for i, stage in enumerate(vocoder.stages):
         reads = lowering.stage(i, stage, reads)
-    lowering.tail(reads, vocoder.scales[-1])
+    lowering.tail(reads.names, vocoder.scales[-1])
     return lowering.build.program()
 
 
@@ -45,7 +45,7 @@ class _Lowering:
         self.vocoder = vocoder
         self.build = build
 
-    def head(self, conditioned: bool) -> tuple[str, ...]:
+    def head(self, conditioned: bool) -> Reads:
         """Copies in, then the first convolution; returns what it writes, activated."""
         head, cond, build = self.vocoder.head, self.vocoder.cond, self.build
         copied = [
@@ -72,7 +72,7 @@ class _Lowering:
         )
         out = build.samples("head", head.C_out, build.dtype, Scale())
         build.launch("head", "head", desc, (head,), reads, {"out": out}, Scale())
-        return (out,)
+        return Reads((out,), activated=True)
 
     def condition(self, cond: Conv1d) -> str:
         """One vector per row: a convolution over one sample, whatever the number of frames."""
@@ -96,10 +96,12 @@ class _Lowering:
         self.build.launch("residual_conv", "cond", desc, (cond,), reads, writes, once)
         return out
 
-    def stage(self, i: int, stage: Stage, reads: tuple[str, ...]) -> tuple[str, ...]:
-        """From the head's activated tensor or the streams of the stage before to this stage's."""
+    def stage(self, i: int, stage: Stage, reads: Reads) -> Reads:
+        """From the head's or the stage before's outputs to this stage's."""
         before, after = self.vocoder.scales[i : i + 2]
-        residual = ResidualStage(f"stage{i}", stage, after, self.build)
+        following = self.vocoder.stages[i + 1 :]
+        slope_after = slope_of(following[0].activation) if following else None
+        residual = ResidualStage(f"stage{i}", stage, after, self.build, slope_after)
         up, build, slope = stage.up, self.build, residual.slope_in
         desc = UpsampleDesc(
             up.C_in,
@@ -108,20 +110,24 @@ class _Lowering:
             up.stride,
             up.padding,
             build.dtype,
-            inputs=len(reads) if i else 0,
-            slope_in=slope_of(stage.activation) if i else 1.0,
+            inputs=reads.means,
+            slope_in=1.0 if reads.activated else slope_of(stage.activation),
             slope_out=1.0 if slope is None else slope,
             bias=up.bias,
+            stream=residual.wants_stream,
             activated=slope is not None,
             scale=before.scale,
             extra=before.extra,
             precision=build.precision,
         )
-        stream, activated = build.samples(f"stage{i}.x", up.C_out, STREAM, after), None
+        stream = activated = None
+        if residual.wants_stream:
+            stream = build.samples(f"stage{i}.x", up.C_out, STREAM, after)
         if slope is not None:
             activated = build.samples(f"stage{i}.x.activated", up.C_out, build.dtype, after)
+        inputs: dict[str, Names] = {"inputs": reads.names}
         writes: dict[str, Names] = {"stream": stream, "activated": activated}
-        build.launch("upsample", f"stage{i}.up", desc, (up,), {"inputs": reads}, writes, before)
+        build.launch("upsample", f"stage{i}.up", desc, (up,), inputs, writes, before)
         return residual.lower(stream, activated)
 
     def tail(self, reads: tuple[str, ...], scale: Scale) -> None:

@@ -21,11 +21,16 @@ def can_run(desc: ResidualConvDesc, target: Target) -> Support:
         return Support(False, f"{NAME}: expected one dilation per kernel size, got {desc}")
     if any(d * (k - 1) % 2 for k, d in zip(desc.K, desc.dilation)):
         return Support(False, f"{NAME}: no symmetric padding keeps the length of {desc}")
-    return slope_support(NAME, desc.slope) and compute_support(target, desc.dtype)
+    if desc.residual_slope is not None and desc.residual_slope <= 0.0:
+        return Support(False, f"{NAME}: no undoing a LeakyReLU of slope {desc.residual_slope}")
+    slopes = slope_support(NAME, desc.slope) and slope_support(NAME, desc.residual_slope or 1.0)
+    return slopes and compute_support(target, desc.dtype)
 
 
 def choose_config(desc: ResidualConvDesc, B: int, T_cap: int, target: Target) -> TileConfig:
     depths = tuple(sorted((k * desc.C_in for k in desc.K), reverse=True))
+    if desc.mean:
+        depths = (sum(depths),)
     product = Product(B * T_cap, desc.C_out, depths, desc.C_in, desc.dtype.itemsize)
     return choose_tile(product, desc.dtype, desc.precision, target)
 
@@ -41,22 +46,23 @@ def launch(
     streams: Sequence[torch.Tensor] | None = None,
     activated: Sequence[torch.Tensor] | None = None,
 ) -> None:
-    """One tensor per branch in every sequence; the same tensor may serve several branches as input
-    or residual. ``weight`` as packed, ``bias: [branches, C_out]`` fp32."""
+    """One tensor per branch in every sequence, in those of the outputs one for the mean; the same
+    tensor may serve several branches as input or residual. ``weight`` as packed, ``bias: [branches,
+    C_out]`` fp32."""
     n = desc.branches
     outputs = (streams if desc.stream else ()) or (), (activated if desc.activated else ()) or ()
     expect_buffers(NAME, "inputs", inputs, n, desc.C_in)
     expect_shape(NAME, "weight", weight, (sum(desc.K), desc.C_in, desc.C_out), desc.dtype)
-    for argument, used, tensors in (
-        ("residuals", desc.residual, residuals or ()),
-        ("streams", desc.stream, outputs[0]),
-        ("activated", desc.activated, outputs[1]),
+    for argument, used, tensors, count in (
+        ("residuals", desc.residual, residuals or (), n),
+        ("streams", desc.stream, outputs[0], desc.outputs),
+        ("activated", desc.activated, outputs[1], desc.outputs),
     ):
         if used:
-            expect_buffers(NAME, argument, tensors, n, desc.C_out)
+            expect_buffers(NAME, argument, tensors, count, desc.C_out)
     B, T_cap, _ = inputs[0].shape
     tiles_t = -(-T_cap // config.BT)
-    grid = (-(-desc.C_out // config.BN) * tiles_t * B * n,)
+    grid = (-(-desc.C_out // config.BN) * tiles_t * B * desc.outputs,)
     unused = (None,) * n
     residual_conv_kernel[grid](
         tuple(inputs),
@@ -72,15 +78,18 @@ def launch(
         desc.scale,
         desc.extra,
         desc.slope,
+        1.0 / (desc.residual_slope or 1.0),
         B,
         tiles_t,
         BRANCHES=n,
         C_IN=desc.C_in,
         C_OUT=desc.C_out,
+        MEAN=desc.mean,
         HAS_BIAS=desc.bias,
         RESIDUAL=desc.residual,
         STREAM=desc.stream,
         ACTIVATED=desc.activated,
+        UNDO=desc.residual_slope is not None,
         PRECISION=desc.precision,
         BT=config.BT,
         BN=config.BN,
