@@ -34,13 +34,15 @@ class TileConfig:
 @dataclass(frozen=True)
 class Product:
     """``rows`` x ``columns`` outputs of each branch, branch j a sum over ``depths[j]`` products,
-    longest first, of ``channels`` per tap; ``row_bytes``: of the input per product."""
+    longest first, of ``channels`` per tap; ``row_bytes``: of the input per product; ``merged``: the
+    branches are one sum."""
 
     rows: int
     columns: int
     depths: tuple[int, ...]
     channels: int
     row_bytes: int
+    merged: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,20 +62,20 @@ def _rung(
 
 
 _A100 = (
-    _rung(32, 32, 64, 4, 8.2, 5.4),
-    _rung(32, 64, 64, 3, 10.0, 7.8),
-    _rung(64, 64, 64, 3, 11.6, 10.9),
-    _rung(64, 128, 32, 3, 20.0, 15.8),
-    _rung(128, 64, 32, 3, 20.6, 16.5),
-    _rung(128, 128, 32, 3, 30.0, 28.0),
+    _rung(32, 32, 128, 3, 7.1, 5.4),
+    _rung(32, 64, 128, 3, 9.0, 8.1),
+    _rung(64, 64, 64, 3, 11.8, 10.9),
+    _rung(64, 128, 64, 3, 19.5, 15.8),
+    _rung(128, 64, 64, 3, 20.0, 15.6),
+    _rung(128, 128, 32, 3, 31.0, 27.2),
 )
 _GEFORCE = (  # RTX 4090: half the tensor rate per byte of L2
-    _rung(32, 32, 64, 4, 6.4, 6.8),
-    _rung(32, 64, 64, 3, 8.8, 10.2),
-    _rung(64, 64, 64, 3, 13.4, 12.8),
-    _rung(64, 128, 32, 3, 26.4, 24.8),
-    _rung(128, 64, 32, 3, 26.8, 24.6),
-    _rung(128, 128, 32, 3, 49.4, 48.8),
+    _rung(32, 32, 64, 4, 7.1, 6.9),
+    _rung(32, 64, 64, 3, 10.6, 10.4),
+    _rung(64, 64, 64, 3, 14.1, 13.9),
+    _rung(64, 128, 32, 3, 26.9, 24.3),
+    _rung(128, 64, 32, 3, 27.3, 25.0),
+    _rung(128, 128, 32, 3, 49.8, 49.1),
 )
 _HOPPER = (  # H100; fewer rows than 64 would compile to other instructions, with other bits
     _rung(64, 64, 64, 3, 7.4, 5.0),
@@ -91,6 +93,10 @@ _FLOAT32 = (  # no tensor cores: the time is that of the products
     _rung(32, 64, 16, 3, 2.0, 2.0),
     _rung(64, 64, 16, 3, 3.8, 3.8),
 )
+
+
+FILLED = (5, 6, 7, 8)
+"""Eighths of a window: the ladder of windows doubles."""
 
 
 def next_power_of_2(n: int) -> int:
@@ -115,6 +121,9 @@ def choose_tile(product: Product, dtype: torch.dtype, precision: str, target: Ta
         tile = TileConfig(BT, column_tile(product.columns, 64), 32, 4, 2)
     else:
         ladder = _ladder(tensor_cores, mean, target)
+        if product.merged and tensor_cores:
+            # Few and long CTAs: the largest tile leaves every other multiprocessor idle at the end.
+            ladder = ladder[:-1]
         candidates = [_narrowed(rung, product.columns) for rung in ladder]
         tile = min(candidates, key=lambda rung: _time(rung, product, target.multiprocessors)).tile
     if mean:
@@ -142,18 +151,23 @@ def _narrowed(rung: _Rung, columns: int) -> _Rung:
 
 
 def _time(rung: _Rung, product: Product, multiprocessors: int) -> float:
-    """Of the multiprocessor that works longest; CTAs start longest first."""
-    ctas = rung.tile.ctas(product.rows, product.columns)
+    """Of the multiprocessor that works longest; CTAs start longest first. Mean over windows filled
+    to different shares."""
     longest, shortest = product.depths[0], product.depths[-1]
-    load = ctas * sum(product.depths) / multiprocessors
-    rounds = -(-load // shortest)
-    return max(rung.alone * longest, rung.among * shortest * rounds)
+
+    def time(rows: int) -> float:
+        load = rung.tile.ctas(rows, product.columns) * sum(product.depths) / multiprocessors
+        rounds = -(-load // shortest)
+        return max(rung.alone * longest, (rung.among * (rounds - 1) + rung.alone) * shortest)
+
+    return sum(time(-(-product.rows * share // 8)) for share in FILLED)
 
 
 def _fitted(tile: TileConfig, product: Product, dtype: torch.dtype, target: Target) -> TileConfig:
     """A step that suits the channels, and stages that the shared memory of one CTA holds."""
-    if product.channels % tile.BK and product.channels % 16 == 0:
-        tile = replace(tile, BK=min(tile.BK, 32))
+    tile = replace(tile, BK=min(tile.BK, 256 // dtype.itemsize))
+    while tile.BK > 32 and product.channels % tile.BK and product.channels % 16 == 0:
+        tile = replace(tile, BK=tile.BK // 2)
 
     def too_large() -> bool:
         return tile.shared_bytes(product.row_bytes, dtype.itemsize) > target.shared_bytes
