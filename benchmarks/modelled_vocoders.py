@@ -199,12 +199,15 @@ def show(r: dict[str, Any]) -> None:
     print(f"  modelled real-time       {rtf:.0f}x  {goal.judge(rtf) if goal else ''}")
     flops = r["flops_issued_to_needed"]
     print(f"  tensor FLOPs / needed    {flops:.3f}  {FLOPS.judge(flops)}")
-    saved = r["eager_bytes"] / r["bytes"]
+    eager, dram = r["eager_bytes"], r["modelled_dram_bytes"]
     print(
-        f"  bytes of launches        {r['bytes'] / 1e6:.1f} MB, "
-        f"eager {r['eager_bytes'] / 1e6:.1f} MB, 1/{saved:.2f}  {BYTES.judge(saved)}"
+        f"  bytes of launches        {r['bytes'] / 1e6:.1f} MB, eager {eager / 1e6:.1f} MB, "
+        f"1/{eager / r['bytes']:.2f}"
     )
-    print(f"  of these DRAM, modelled  {r['modelled_dram_bytes'] / 1e6:.1f} MB, the rest from L2")
+    print(
+        f"  of these DRAM, modelled  {dram / 1e6:.1f} MB, the rest from L2, "
+        f"1/{eager / dram:.2f} of eager's  {BYTES.judge(eager / dram)}"
+    )
     ratios = [x["shared_to_ideal"] for x in r["launches"] if "shared_to_ideal" in x]
     if ratios:
         worst = max(x["all"] for x in ratios)
