@@ -21,6 +21,8 @@
 // weights are read from L2 once per row tile: bound by the tensor cores once both fill the device.
 #pragma once
 
+#include <type_traits>
+
 #include "conv_source.cuh"
 
 namespace vk {
@@ -111,7 +113,7 @@ __device__ __forceinline__ void conv_step(ConvAccumulator<Shape>& acc, uint32_t 
     weights.fetch(slot);
 }
 
-// What a thread holds of a pair of fragments: four consecutive columns in kRows rows.
+// What a thread holds of a pair of fragments: four consecutive columns in kRows rows, eight apart.
 template <typename Shape>
 class ConvQuads {
   public:
@@ -120,9 +122,6 @@ class ConvQuads {
     __device__ __forceinline__ ConvQuads(ConvAccumulator<Shape>& acc, int pair)
         : acc_(acc), pair_(pair) {}
 
-    __device__ __forceinline__ static int row(int i) {
-        return i / 2 * 16 + i % 2 * 8 + threadIdx.x % 32 / 4;
-    }
     __device__ __forceinline__ static int column(int pair) {
         return pair * 16 + 4 * (threadIdx.x % 4);
     }
@@ -151,14 +150,37 @@ __device__ __forceinline__ float4 conv_bias(const ConvParams& p, int branch, int
     return make_float4(v.x + g[0], v.y + g[1], v.z + g[2], v.w + g[3]);
 }
 
-// Four elements of a residual, from the activated ones if those are given.
-template <typename T>
-__device__ __forceinline__ float4 conv_residual(const ConvParams& p, const void* x, int64_t at) {
-    if (p.undo == 0.0f) return load_float4(static_cast<const float*>(x) + at);
-    const float4 v = load_float4(static_cast<const T*>(x) + at);
-    // LeakyReLU's inverse for slopes in (0, 1].
-    return make_float4(fminf(v.x, v.x * p.undo), fminf(v.y, v.y * p.undo), fminf(v.z, v.z * p.undo),
-                       fminf(v.w, v.w * p.undo));
+// Assigned as a structure, what lies in accumulators is stored in four pieces.
+__device__ __forceinline__ void store_float4(float* p, const float4& v) {
+    asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(p), "f"(v.x), "f"(v.y), "f"(v.z),
+                 "f"(v.w)
+                 : "memory");
+}
+__device__ __forceinline__ void store_uint2(void* p, uint32_t low, uint32_t high) {
+    asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(p), "r"(low), "r"(high) : "memory");
+}
+
+// Adds a residual to those elements that `inside` has a bit for; x: the first row's. All of it is
+// requested before any is waited for.
+template <typename Shape, typename R>
+__device__ __forceinline__ void conv_add_residual(ConvQuads<Shape>& y, const R* x, int N,
+                                                  uint32_t inside, float undo) {
+    using Quads = ConvQuads<Shape>;
+    float4 r[Quads::kRows];
+#pragma unroll
+    for (int i = 0; i < Quads::kRows; ++i) {
+        r[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        if (inside >> i & 1) r[i] = load_float4(x + static_cast<int64_t>(8 * i) * N);
+    }
+#pragma unroll
+    for (int i = 0; i < Quads::kRows; ++i) {
+        // LeakyReLU's inverse for slopes in (0, 1].
+        if constexpr (!std::is_same<R, float>::value) {
+            r[i] = make_float4(fminf(r[i].x, r[i].x * undo), fminf(r[i].y, r[i].y * undo),
+                               fminf(r[i].z, r[i].z * undo), fminf(r[i].w, r[i].w * undo));
+        }
+        y.add(i, r[i]);
+    }
 }
 
 // Adds biases, condition and residuals, of all branches with kSummed, and writes the fp32 stream
@@ -171,7 +193,8 @@ __device__ __forceinline__ void conv_store(const ConvParams& p, int branch, int 
     using Quads = ConvQuads<Shape>;
     const int N = p.stride * p.C_out;
     const int end = kSummed ? p.inputs : branch + 1;
-    const ConvBranch& out = p.branches[branch];
+    float* const stream = p.branches[branch].stream;
+    T* const activated = static_cast<T*>(p.branches[branch].activated);
     const float share = kSummed ? 1.0f / p.inputs : 1.0f;
     const int64_t first = static_cast<int64_t>(valid_out.first) * p.C_out;
     const int64_t last = static_cast<int64_t>(valid_out.last) * p.C_out;
@@ -180,7 +203,15 @@ __device__ __forceinline__ void conv_store(const ConvParams& p, int branch, int 
     for (int pair = 0; pair < 2; ++pair) {
         const int n = n0 + Quads::column(pair);
         if (n >= N) continue;
-        const int64_t shift = n - static_cast<int64_t>(p.padding) * p.C_out;
+        // The thread's element of the first row; a row is 8 N further than the one before.
+        const int64_t start = static_cast<int64_t>(m0 + threadIdx.x % 32 / 4) * N + n -
+                              static_cast<int64_t>(p.padding) * p.C_out;
+        uint32_t inside = 0;
+#pragma unroll
+        for (int i = 0; i < Quads::kRows; ++i) {
+            const int64_t at = start + static_cast<int64_t>(8 * i) * N;
+            if (at >= first && at < last) inside |= 1u << i;
+        }
         Quads y(acc, pair);
         for (int j = branch; j < end; ++j) {
             const float4 bias = conv_bias(p, j, b, n % p.C_out);
@@ -189,27 +220,28 @@ __device__ __forceinline__ void conv_store(const ConvParams& p, int branch, int 
                 y.add(i, bias);
         }
         for (int j = branch; j < end; ++j) {
-            const void* residual = p.branches[j].residual;
-            if (!residual) continue;
-#pragma unroll
-            for (int i = 0; i < Quads::kRows; ++i) {
-                const int64_t at = static_cast<int64_t>(m0 + Quads::row(i)) * N + shift;
-                if (at < first || at >= last) continue;
-                y.add(i, conv_residual<T>(p, residual, row_offset + at));
+            const void* x = p.branches[j].residual;
+            if (!x) continue;
+            if (p.undo == 0.0f) {
+                const float* r = static_cast<const float*>(x) + row_offset + start;
+                conv_add_residual(y, r, N, inside, 0.0f);
+            } else {
+                const T* r = static_cast<const T*>(x) + row_offset + start;
+                conv_add_residual(y, r, N, inside, p.undo);
             }
         }
 #pragma unroll
         for (int i = 0; i < Quads::kRows; ++i) {
-            const int64_t at = static_cast<int64_t>(m0 + Quads::row(i)) * N + shift;
-            if (at < first || at >= last) continue;
+            if (!(inside >> i & 1)) continue;
+            const int64_t at = row_offset + start + static_cast<int64_t>(8 * i) * N;
             const float4 v =
                 make_float4(y(i, 0) * share, y(i, 1) * share, y(i, 2) * share, y(i, 3) * share);
-            if (out.stream) *reinterpret_cast<float4*>(out.stream + row_offset + at) = v;
-            if (out.activated) {
+            if (stream) store_float4(stream + at, v);
+            if (activated) {
                 const float s = p.slope_out;
-                *reinterpret_cast<uint2*>(static_cast<T*>(out.activated) + row_offset + at) =
-                    make_uint2(TensorCore<T>::pack(leaky_relu(v.x, s), leaky_relu(v.y, s)),
-                               TensorCore<T>::pack(leaky_relu(v.z, s), leaky_relu(v.w, s)));
+                store_uint2(activated + at,
+                            TensorCore<T>::pack(leaky_relu(v.x, s), leaky_relu(v.y, s)),
+                            TensorCore<T>::pack(leaky_relu(v.z, s), leaky_relu(v.w, s)));
             }
         }
     }
@@ -227,49 +259,42 @@ struct ConvPlace {
     }
 };
 
-// All taps of all chunks, of all branches with kSummed. Chunks alternate between two buffers; while
-// one is multiplied, the next arrives in the other.
+// All taps of all chunks of a branch; with kSummed then of those after it. Chunks alternate between
+// two buffers of `rows`; while one is multiplied, the next arrives in the other.
 template <typename Shape, typename Source, bool kSummed>
 __device__ __forceinline__ void conv_multiply(const ConvParams& p, const ConvPlace& place,
+                                              ConvLoader<Source, Shape::kThreads>& loader,
                                               ConvWeights<Shape::kWeightSlots, kSummed>& w,
-                                              uint32_t buffers, ConvAccumulator<Shape>& acc) {
-    int branch = place.branch;  // of the chunk at c0, the latest that was started
-    const ConvTileRows tile = place.input<Shape>(p, branch);
-    ConvLoader<Source, Shape::kThreads> loader(Source(p, branch, place.b), tile);
-    int rows = tile.rows;
-    if constexpr (kSummed) {
-        for (int j = 1; j < p.inputs; ++j)
-            rows = max(rows, place.input<Shape>(p, j).rows);
-    }
-    uint32_t current = buffers, other = buffers + rows * kConvRowBytes;
-    int K = p.branches[branch].K, dilation = p.branches[branch].dilation;
-    int c0 = 0, k = 0, row = threadIdx.x % 16;
-    const auto start_next = [&] {
-        c0 += kConvChunk;
-        if (c0 >= p.C_in) {
-            if constexpr (!kSummed) return false;
-            if (branch + 1 >= p.inputs) return false;
-            c0 = 0;
-            ++branch;
-            if constexpr (kSummed) {
-                loader.turn_to(Source(p, branch, place.b), place.input<Shape>(p, branch));
-            }
-        }
-        loader.start(other, c0);
-        return true;
-    };
+                                              uint32_t buffers, int rows, int chunks, int K,
+                                              int dilation, ConvAccumulator<Shape>& acc) {
+    const int lane = threadIdx.x % 32;
+    const uint32_t buffer_bytes = rows * kConvRowBytes;
+    uint32_t current = buffers, other = buffers + buffer_bytes;
     loader.start(current, 0);
     loader.finish(current, 0);
-    bool more = start_next();
+    // The chunk to load is that at c0 + kConvChunk, of `branch`.
+    int c0 = 0, k = 0, row = lane % 16, branch = place.branch;
+    bool more = chunks > 1;
+    const auto turn_to_next_branch = [&] {
+        if constexpr (kSummed) {
+            if (more || branch + 1 >= p.inputs) return;
+            ++branch;
+            loader.turn_to(Source(p, branch, place.b), place.input<Shape>(p, branch));
+            c0 = -kConvChunk;
+            more = true;
+        }
+    };
+    turn_to_next_branch();
+    if (more) loader.start(other, c0 + kConvChunk);
     while (true) {
 #pragma unroll
         for (int slot = 0; slot < Shape::kWeightSlots; slot += 2) {
-            const uint32_t address = current + conv_unit_offset(row, threadIdx.x % 32 / 16);
-            if (more) loader.load(2 * k, c0);
+            const uint32_t address = current + conv_unit_offset(row, lane / 16);
+            if (more) loader.load(2 * k, c0 + kConvChunk);
             conv_step(acc, address, slot, w);
             if (more) {
                 loader.store(2 * k, other);
-                loader.load(2 * k + 1, c0);
+                loader.load(2 * k + 1, c0 + kConvChunk);
             }
             // The next k16 step is two units further, which flips one bit of the permuted offset.
             conv_step(acc, address ^ 32, slot + 1, w);
@@ -277,17 +302,20 @@ __device__ __forceinline__ void conv_multiply(const ConvParams& p, const ConvPla
             row += dilation;
             if (++k < K) continue;
             if (!more) return;
-            loader.finish(other, c0, 2 * K);
+            loader.finish(other, c0 + kConvChunk, 2 * K);
             const uint32_t swap = current;
             current = other;
             other = swap;
+            c0 += kConvChunk;
+            k = 0;
+            row = lane % 16;
+            more = c0 + kConvChunk < chunks * kConvChunk;
             if constexpr (kSummed) {
                 K = p.branches[branch].K;
                 dilation = p.branches[branch].dilation;
+                turn_to_next_branch();
             }
-            k = 0;
-            row = threadIdx.x % 16;
-            more = start_next();
+            if (more) loader.start(other, c0 + kConvChunk);
         }
     }
 }
@@ -309,10 +337,20 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kMinCtas)
     const int m_last = (valid_out.last - 1 + p.padding) / p.stride + 1;
     if (valid_out.last <= valid_out.first || place.m_first >= m_last) return;
 
+    const ConvBranch& branch = p.branches[place.branch];
+    const ConvTileRows tile = place.input<Shape>(p, place.branch);
+    ConvLoader<Source, Shape::kThreads> loader(Source(p, place.branch, place.b), tile);
+    int rows = tile.rows;
+    if constexpr (kSummed) {
+        for (int j = 1; j < p.inputs; ++j)
+            rows = max(rows, place.input<Shape>(p, j).rows);
+    }
+    const int chunks = (p.C_in + kConvChunk - 1) / kConvChunk;
     const int group = (blockIdx.y * Shape::kThreads + threadIdx.x) / 32;
     ConvWeights<Shape::kWeightSlots, kSummed> weights(p, place.branch, group);
     ConvAccumulator<Shape> acc = {};
-    conv_multiply<Shape, Source>(p, place, weights, shared_address(tiles), acc);
+    conv_multiply(p, place, loader, weights, shared_address(tiles), rows, chunks, branch.K,
+                  branch.dilation, acc);
     conv_store<Shape, kSummed>(p, place.branch, place.b, valid_out, place.m_first, group * 32, acc);
 }
 
