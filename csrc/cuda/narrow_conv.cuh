@@ -17,8 +17,9 @@
 namespace vk {
 namespace cuda {
 
-// Warps own kMTiles x 16 rows and C / kWarpsN channels each.
-template <typename T, int C, int kWarpsM, int kWarpsN, int kMTiles>
+// Warps own kMTiles x 16 rows and C / kWarpsN channels each; kInterleaved: their m-tiles take
+// turns, so that every warp has a share of the outermost rows.
+template <typename T, int C, int kWarpsM, int kWarpsN, int kMTiles, bool kInterleaved = false>
 struct NarrowConv {
     static_assert(C % 8 == 0 && C >= 8, "channels come in groups of eight");
     static_assert((C / 8) % kWarpsN == 0, "every warp owns whole groups of eight channels");
@@ -28,7 +29,9 @@ struct NarrowConv {
     static constexpr int kThreads = 32 * kWarpsM * kWarpsN;
     static constexpr int kRows = 16 * kWarpsM * kMTiles;
     static constexpr int kPitch = narrow_pitch_bytes(C);
-    static constexpr int kStepBytes = kGroups * 256;  // weights of one k16 step
+    static constexpr int kMStride = kInterleaved ? 16 * kWarpsM : 16;   // rows between m-tiles
+    static constexpr int kWarpRows = kInterleaved ? 16 : 16 * kMTiles;  // rows between warps
+    static constexpr int kStepBytes = kGroups * 256;                    // weights of one k16 step
     // Taps between two barriers that keep the warps on the same weights while these are in L1.
     static constexpr int kTapsPerBarrier = 2;
     // Unrolling further lets the compiler request weights several steps ahead, and spill.
@@ -69,23 +72,24 @@ struct NarrowConv {
             load_weights(w, step, n);
     }
 
-    // One k16 step: `address` is this lane's row of the warp's first m-tile. The next step's
-    // weights are requested a step ahead, hiding their latency; the packed array ends with one
-    // spare step so that the last request stays inside. Of A and B, the smaller one is held whole:
-    // with wide n, weights are replaced as soon as they are used up instead of being
-    // double-buffered.
+    // One k16 step of m-tiles [kFirst, kLast): `address` is this lane's row of the warp's first
+    // m-tile. The next step's weights are requested a step ahead, hiding their latency; the packed
+    // array ends with one spare step so that the last request stays inside. Of A and B, the smaller
+    // one is held whole: with wide n, weights are replaced as soon as they are used up instead of
+    // being double-buffered.
+    template <int kFirst, int kLast>
     __device__ __forceinline__ static void step(Accumulators& acc, Weights& w, const char*& weights,
                                                 uint32_t address) {
         weights += kStepBytes;
         if (kNTiles > kMTiles) {
             FragmentA a[kMTiles];
 #pragma unroll
-            for (int m = 0; m < kMTiles; ++m)
-                a[m] = load_matrix_x4(address + m * 16 * kPitch);
+            for (int m = kFirst; m < kLast; ++m)
+                a[m] = load_matrix_x4(address + m * kMStride * kPitch);
 #pragma unroll
             for (int n = 0; n < kNTiles; ++n) {
 #pragma unroll
-                for (int m = 0; m < kMTiles; ++m)
+                for (int m = kFirst; m < kLast; ++m)
                     Core::multiply_add(acc.tile[m][n], a[m], w.tile[n]);
                 if (n % 2 == 1 || n + 1 == kNTiles) load_weights(w, weights, n / 2 * 2);
             }
@@ -93,8 +97,8 @@ struct NarrowConv {
             Weights next;
             load_weights(next, weights);
 #pragma unroll
-            for (int m = 0; m < kMTiles; ++m) {
-                const FragmentA a = load_matrix_x4(address + m * 16 * kPitch);
+            for (int m = kFirst; m < kLast; ++m) {
+                const FragmentA a = load_matrix_x4(address + m * kMStride * kPitch);
 #pragma unroll
                 for (int n = 0; n < kNTiles; ++n)
                     Core::multiply_add(acc.tile[m][n], a, w.tile[n]);
@@ -113,6 +117,7 @@ struct NarrowConv {
     // output row `row`. `weights` is this warp's share, `w` its first step. Pairs of 8-channel
     // groups form a k16 step; with an odd number of groups one step takes its halves from two
     // neighbouring taps, and the last tap's last half has zero weights.
+    template <int kFirst = 0, int kLast = kMTiles>
     __device__ static void convolve(Accumulators& acc, Weights w, const char* weights,
                                     uint32_t address, int K, int dilation) {
         const int lane = threadIdx.x % 32;
@@ -130,7 +135,7 @@ struct NarrowConv {
                 if (kTapBarrier && tap % kTapsPerBarrier == 0) __syncthreads();
 #pragma unroll kStepUnroll
                 for (int q = 0; q < kGroups / 2; ++q)
-                    step(acc, w, weights, address + high * 16 + q * 32);
+                    step<kFirst, kLast>(acc, w, weights, address + high * 16 + q * 32);
                 address += tap_bytes;
             }
         } else {
@@ -138,17 +143,18 @@ struct NarrowConv {
                 const uint32_t across = address + (high ? tap_bytes : (kGroups - 1) * 16);
 #pragma unroll
                 for (int q = 0; q < kGroups / 2; ++q)
-                    step(acc, w, weights, address + high * 16 + q * 32);
-                step(acc, w, weights, across);
+                    step<kFirst, kLast>(acc, w, weights, address + high * 16 + q * 32);
+                step<kFirst, kLast>(acc, w, weights, across);
 #pragma unroll
                 for (int q = 0; q < kGroups / 2; ++q)
-                    step(acc, w, weights, address + tap_bytes + 16 + high * 16 + q * 32);
+                    step<kFirst, kLast>(acc, w, weights,
+                                        address + tap_bytes + 16 + high * 16 + q * 32);
                 address += 2 * tap_bytes;
             }
 #pragma unroll
             for (int q = 0; q < kGroups / 2; ++q)
-                step(acc, w, weights, address + high * 16 + q * 32);
-            step(acc, w, weights, address + (kGroups - 1) * 16);
+                step<kFirst, kLast>(acc, w, weights, address + high * 16 + q * 32);
+            step<kFirst, kLast>(acc, w, weights, address + (kGroups - 1) * 16);
         }
     }
 
@@ -168,7 +174,7 @@ struct NarrowConv {
 
     __device__ __forceinline__ static Corner corner() {
         const unsigned thread = thread_index(), lane = thread % 32, warp = thread / 32;
-        return {static_cast<int>((warp % kWarpsM) * kMTiles * 16 + lane / 4),
+        return {static_cast<int>((warp % kWarpsM) * kWarpRows + lane / 4),
                 static_cast<int>((warp / kWarpsM) * kNTiles * 8 + 2 * (lane % 4))};
     }
 
@@ -182,7 +188,7 @@ struct NarrowConv {
 #pragma unroll
                 for (int n = 0; n < kNTiles; ++n) {
                     float* v = acc.tile[m][n].v + 2 * half;
-                    body(v[0], v[1], m * 16 + half * 8, n * 8);
+                    body(v[0], v[1], m * kMStride + half * 8, n * 8);
                 }
     }
 
