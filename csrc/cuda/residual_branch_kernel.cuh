@@ -12,7 +12,7 @@
 // Registers: the residual stream in fp32, laid out as the accumulators: 2 x C / kWarpsN / 8 x
 //           kMTiles x 4 of them.
 // Halo:     the branch's, (dilation + 1) * (K - 1) / 2 per unit: 60 for K = 11 and dilations 1, 3,
-//           5. All layers compute the same rows; the outermost ones are wrong and not written.
+//           5. The outermost rows of a tile become wrong layer by layer, and are not written.
 // FLOPs:    2 * convolutions * K * C^2 per row of a tile; bytes 8 C per row of output: bound by the
 //           tensor cores and by shared memory.
 // Numerics: the operations of an element are those of the residual units launched one by one, in

@@ -36,13 +36,14 @@ class BranchTile:
     index: int
     rows: int
     threads: int
+    m_tiles: int
     ctas_per_sm: int
 
 
 @cache
 def _tiles(C: int) -> tuple[BranchTile, ...]:
     return tuple(
-        BranchTile(index, 16 * warps_m * m_tiles, 32 * warps_m * warps_n, ctas_per_sm)
+        BranchTile(index, 16 * warps_m * m_tiles, 32 * warps_m * warps_n, m_tiles, ctas_per_sm)
         for index, (warps_m, warps_n, m_tiles, ctas_per_sm) in enumerate(core().branch_tiles(C))
     )
 
@@ -101,14 +102,15 @@ def can_run(desc: ResidualBranchDesc, target: Target) -> Support:
 
 
 def choose_config(desc: ResidualBranchDesc, B: int, T_cap: int, target: Target) -> BranchTile:
-    """The tile with the fewest rows on the busiest multiprocessor. Of equals the smaller: a window
-    is seldom full, and its CTAs go in finer steps with the length."""
+    """The tile that is expected to take the least time: half a round of CTAs more than fills the
+    multiprocessors, as how far a window is filled is not known, and a row costs the more the fewer
+    row tiles share a warp's weights."""
 
-    def cost(tile: BranchTile) -> int:
+    def cost(tile: BranchTile) -> float:
         ctas = sum(B * -(-T_cap // (tile.rows - 2 * halo)) for halo in desc.halos)
-        return -(-ctas // target.multiprocessors) * tile.rows
+        return (ctas / target.multiprocessors + 0.5) * tile.rows * (1.0 + 0.5 / tile.m_tiles)
 
-    return min(reversed(_fitting(desc, target)), key=cost)
+    return min(_fitting(desc, target), key=cost)
 
 
 def launch(
