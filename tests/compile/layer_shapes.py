@@ -36,9 +36,12 @@ def layers(version: str, dtype: torch.dtype, precision: str = "ieee") -> dict[st
     snake, C = "num_mels" in preset, preset["upsample_initial_channel"]
     slope = 1.0 if snake else 0.1
     mels = preset["num_mels" if snake else "initial_channel"]
-    cond = "gin_channels" in preset
     how = {"dtype": dtype, "precision": precision}
-    found: dict[str, Any] = {"head": HeadDesc(mels, C, 7, cond=cond, slope=slope, **how)}
+    C_cond = preset.get("gin_channels", 0)
+    head = HeadDesc(mels, C, 7, cond=C_cond > 0, C_cond=C_cond, slope=slope, **how)
+    found: dict[str, Any] = {"head": head}
+    if C_cond:
+        found["head and vector"] = replace(head, C_cond=0)
     here = {"scale": 1, "extra": 0}
     for i, (stride, K) in enumerate(zip(preset["upsample_rates"], preset["upsample_kernel_sizes"])):
         found[f"up{i}"] = up = UpsampleDesc(
@@ -132,11 +135,19 @@ def _head(d: HeadDesc, make: Tensors) -> tuple[Any, ...]:
         make(make.B, d.C_in, make.frames, dtype=d.dtype),
         make(d.K, d.C_in, d.C_out, dtype=d.dtype),
         make(d.C_out),
-        make(make.B, d.C_out) if d.cond else None,
+        _condition(d, make),
         make(make.B, 2, dtype=torch.int32),
         make.ranges(),
         *make.buffers(1, d, d.C_out, d.dtype),
+        make(d.C_cond, d.C_out, dtype=d.dtype) if d.C_cond else None,
+        make(d.C_out) if d.C_cond else None,
     )
+
+
+def _condition(d: HeadDesc, make: Tensors) -> torch.Tensor | None:
+    if d.C_cond:
+        return make(make.B, 1, d.C_cond, dtype=d.dtype)
+    return make(make.B, d.C_out) if d.cond else None
 
 
 def _alias_free(d: AliasFreeDesc, make: Tensors) -> tuple[Any, ...]:

@@ -57,7 +57,7 @@ REPRESENTATIVES = (
     ("v4", "C256 second"), ("v4", "C128 last"), ("v4", "C16 second"), ("v3", "up1"),
     ("v3", "C384 first"), ("v3", "C192 second"), ("v3", "C768 last"), ("v3", "C48 second"),
     ("v3", "C48 last"), ("v3", "C384 snake"), ("v3", "C24 snake"), ("v4", "tail of streams"),
-    ("v3", "tail"),
+    ("v3", "tail"), ("v2", "head"), ("v2", "head and vector"),
 )  # fmt: skip
 
 

@@ -232,7 +232,7 @@ def run_upsample(case: Case) -> list[Output]:
 def run_head(
     case: Case, caller_dtype: torch.dtype | None = None, transposed: bool = False
 ) -> list[Output]:
-    from vocoder_kernels.ops.head import pack
+    from vocoder_kernels.ops.head import pack, pack_condition
     from vocoder_kernels.ops.head.reference import reference
 
     desc: HeadDesc = case.desc
@@ -250,10 +250,17 @@ def run_head(
     weight = data.normal(desc.C_out, desc.C_in, desc.K, std=std, dtype=desc.dtype)
     bias = data.normal(desc.C_out) if desc.bias else None
     cond = data.rows(desc.C_out) if desc.cond else None
+    cond_weight = cond_bias = packed = None
+    if desc.C_cond:
+        cond = data.rows(1, desc.C_cond, dtype=desc.dtype)
+        std = desc.C_cond**-0.5
+        cond_weight = data.normal(desc.C_out, desc.C_cond, 1, std=std, dtype=desc.dtype)
+        cond_bias = data.normal(desc.C_out) if desc.bias else None
+        packed = pack_condition(cond_weight, desc.dtype)
     out = data.empty(data.B, case.frames, desc.C_out, dtype=desc.dtype)
     operation(case.op).launch(
         desc, _config(case, case.frames), x, pack(weight, desc.dtype), bias, cond, source,
-        data.ranges, out,
+        data.ranges, out, packed, cond_bias,
     )  # fmt: skip
     y = reference(
         desc,
@@ -264,8 +271,10 @@ def run_head(
         source,
         data.ranges,
         case.frames,
+        _double(cond_weight),
+        _double(cond_bias),
     )
-    return [Output("out", out, y, _tolerance(desc, desc.K * desc.C_in, y))]
+    return [Output("out", out, y, _tolerance(desc, desc.K * desc.C_in + desc.C_cond, y))]
 
 
 def run_alias_free(case: Case) -> list[Output]:

@@ -59,7 +59,9 @@ def mean_up(C_in: int, kernel: int, stride: int, padding: int, dtype: torch.dtyp
 
 LAYERS = {
     "v4-head": Case("head", HeadDesc(100, 512, 7, F16, slope=0.1), 37, RAGGED),
-    "v2-head": Case("head", HeadDesc(192, 512, 7, BF16, cond=True, slope=0.1), 37, RAGGED),
+    "v2-head": Case(
+        "head", HeadDesc(192, 512, 7, BF16, cond=True, C_cond=256, slope=0.1), 37, RAGGED
+    ),
     "v4-up0": Case("upsample", UpsampleDesc(512, 256, 20, 10, 5, F16), 9, ((2, 9),)),
     "v2-up1": Case("upsample", mean_up(256, 16, 8, 4, BF16), 19, ((1, 1), (2, 19))),
     "v2-up2": Case("upsample", mean_up(128, 8, 2, 3, F16), 37, RAGGED),
@@ -140,7 +142,7 @@ PRODUCTS = {
         "residual_conv", ResidualConvDesc(48, 48, (5,), (3,), F16, stream=True), 69, WHOLE
     ),
     "up": Case("upsample", mean_up(64, 8, 2, 3, F16), 69, WHOLE),
-    "head": Case("head", HeadDesc(36, 64, 7, F16), 69, WHOLE),
+    "head": Case("head", HeadDesc(36, 64, 7, F16, cond=True, C_cond=72), 69, WHOLE),
 }
 
 
@@ -174,7 +176,7 @@ PLACES = ((0, 21), (13, 34), (33, 54), (35, 56))
 PLACED = {
     "conv": Case("residual_conv", first(32, F16, scale=2, extra=1, stream=True), 57, PLACES),
     "up": Case("upsample", mean_up(32, 8, 2, 3, F16), 57, PLACES),
-    "head": Case("head", HeadDesc(20, 32, 7, F16, cond=True), 57, PLACES),
+    "head": Case("head", HeadDesc(20, 32, 7, F16, cond=True, C_cond=40), 57, PLACES),
     "snake": Case("alias_free", AliasFreeDesc(16, 2, F32, F16, scale=2, extra=1), 57, PLACES),
     "tail": Case("tail", TailDesc(8, 7, 3, F32, scale=4), 57, PLACES),
 }

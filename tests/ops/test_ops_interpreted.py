@@ -116,6 +116,12 @@ def test_upsample_of_real_stages(name):
 HEADS = [
     (Case("head", HeadDesc(100, 40, 7, F16, cond=True, slope=0.1), 31, RAGGED, TILE), F32, False),
     (Case("head", HeadDesc(19, 24, 7, F32), 31, RAGGED, TILE), F32, True),
+    (Case("head", HeadDesc(19, 40, 7, F16, cond=True, C_cond=75), 31, RAGGED, TILE), F32, False),
+    (
+        Case("head", HeadDesc(9, 24, 3, F32, bias=False, cond=True, C_cond=128), 31, RAGGED),
+        F32,
+        True,
+    ),
     (Case("head", HeadDesc(64, 32, 3, F32, dilation=2, bias=False), 31, RAGGED), F16, False),
     (
         Case("head", HeadDesc(192, 512, 7, F16, cond=True), 12, SHORT, TileConfig(16, 128, 128)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from ...ops.alias_free import AliasFreeDesc
@@ -53,12 +55,6 @@ class _Lowering:
             build.buffer(RANGES, ("B", 2), torch.int32),
         ]
         reads: dict[str, Names] = {"x": INPUT, "source": SOURCE, "cond": None}
-        if conditioned and cond is not None:
-            copied.append(build.buffer(CONDITION, ("B", 1, cond.C_in), build.dtype))
-            build.copy("copy_in", (), tuple(copied))
-            reads["cond"] = self.condition(cond)
-        else:
-            build.copy("copy_in", (), tuple(copied))
         desc = HeadDesc(
             head.C_in,
             head.C_out,
@@ -66,13 +62,33 @@ class _Lowering:
             build.dtype,
             dilation=head.dilation,
             bias=head.bias,
-            cond=reads["cond"] is not None,
             slope=slope_of(self.vocoder.stages[0].activation),
             precision=build.precision,
         )
+        layers: tuple[Conv1d, ...] = (head,)
+        if cond is None:
+            build.copy("copy_in", (), tuple(copied))
+        else:
+            folded = self._folded(desc, cond)
+            layers = (head, cond) if folded else layers
+            if conditioned:
+                copied.append(build.buffer(CONDITION, ("B", 1, cond.C_in), build.dtype))
+            build.copy("copy_in", (), tuple(copied))
+            if conditioned:
+                reads["cond"] = CONDITION if folded else self.condition(cond)
+                desc = folded or replace(desc, cond=True)
         out = build.samples("head", head.C_out, build.dtype, Scale())
-        build.launch("head", "head", desc, (head,), reads, {"out": out}, Scale())
+        build.launch("head", "head", desc, layers, reads, {"out": out}, Scale())
         return Reads((out,), activated=True)
+
+    def _folded(self, desc: HeadDesc, cond: Conv1d) -> HeadDesc | None:
+        """The head that multiplies the condition itself, if the implementation that would add a
+        condition can: one launch less with a speaker."""
+        added = replace(desc, cond=True)
+        folded = replace(added, C_cond=cond.C_in)
+        one, other = (self.build.choose.find("head", d)[0] for d in (added, folded))
+        same = one is not None and other is not None and one.name == other.name
+        return folded if same and cond.K == 1 else None
 
     def condition(self, cond: Conv1d) -> str:
         """One vector per row: a convolution over one sample, whatever the number of frames."""

@@ -8,6 +8,7 @@ from typing import Any, Callable
 import torch
 
 from ...ops import alias_free, residual_unit
+from ...ops.head import pack_condition
 from ...ops.tail import SnakeWeights
 from ...runtime.memory import Step
 from .steps import Program
@@ -74,8 +75,13 @@ def _single(desc: Any, layer: Any, weights: Weights) -> torch.Tensor | None:
 
 
 def _head(pack: Callable, desc: Any, layers: tuple[Any, ...], weights: Weights) -> Packed:
-    weight = pack(weights[f"{layers[0].name}.weight"], desc.dtype)
-    return {"weight": weight, "bias": _single(desc, layers[0], weights)}
+    head, *conditions = layers
+    weight = pack(weights[f"{head.name}.weight"], desc.dtype)
+    packed: Packed = {"weight": weight, "bias": _single(desc, head, weights)}
+    for cond in conditions:
+        packed["cond_weight"] = pack_condition(weights[f"{cond.name}.weight"], desc.dtype)
+        packed["cond_bias"] = _single(cond, cond, weights)
+    return packed
 
 
 def _upsample(pack: Callable, desc: Any, layers: tuple[Any, ...], weights: Weights) -> Packed:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .desc import HeadDesc, pack
+from .desc import HeadDesc, pack, pack_condition
 
-__all__ = ["HeadDesc", "pack"]
+__all__ = ["HeadDesc", "pack", "pack_condition"]

@@ -22,6 +22,10 @@ def can_run(desc: HeadDesc, target: Target) -> Support:
         return Support(False, f"{NAME}: no symmetric padding keeps the length of {desc}")
     if desc.C_out % 4:
         return Support(False, f"{NAME}: the CUDA C++ kernel takes C_out in fours, got {desc.C_out}")
+    if desc.C_cond:
+        return Support(
+            False, f"{NAME}: the CUDA C++ kernel adds a condition, it does not multiply one"
+        )
     support = slope_support(NAME, desc.slope) and tensor_core_support(target, desc.dtype)
     if support and not tiles_for(STRIDED, 2 * desc.halo):
         return Support(False, f"{NAME}: a reach of {2 * desc.halo} samples exceeds shared memory")
@@ -42,12 +46,14 @@ def launch(
     source: torch.Tensor,
     ranges: torch.Tensor,
     out: torch.Tensor,
+    cond_weight: torch.Tensor | None = None,
+    cond_bias: torch.Tensor | None = None,
 ) -> None:
     """``x``: the caller's ``[rows, C_in, T]`` in float32, float16 or bfloat16 and any strides;
     ``weight`` as packed here; ``bias: [C_out]`` and ``cond: [rows, C_out]`` (rows of any stride, 0
     too) fp32; ``source: int32 [B, 2]``: the caller's row and its time index of buffer sample 0,
     which may lie outside the caller's tensor as long as the valid samples do not;
-    ``out: [B, T_cap, C_out]``."""
+    ``out: [B, T_cap, C_out]``. A condition's weights are for others: none is multiplied here."""
     expect_buffers(NAME, "out", [out], 1, desc.C_out)
     expect_shape(NAME, "weight", weight, (packed_size(desc.K, desc.C_in, desc.C_out),), desc.dtype)
     B, T_cap, _ = out.shape

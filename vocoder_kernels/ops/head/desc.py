@@ -9,6 +9,8 @@ import torch
 class HeadDesc:
     """``leaky(conv(x) + bias + cond)``; ``slope`` 1.0 is no activation.
 
+    ``C_cond``: channels of the raw condition that the head multiplies itself; 0 if ``cond`` is the
+    vector to add.
     ``dtype`` is the compute dtype and that of the output. ``precision`` ("ieee" or "tf32") is how
     float32 multiplies.
     """
@@ -20,6 +22,7 @@ class HeadDesc:
     dilation: int = 1
     bias: bool = True
     cond: bool = False
+    C_cond: int = 0
     slope: float = 1.0
     scale: int = 1
     extra: int = 0
@@ -30,9 +33,14 @@ class HeadDesc:
         return self.dilation * (self.K - 1) // 2
 
     def flops(self, samples: int) -> int:
-        return 2 * samples * self.K * self.C_in * self.C_out
+        return 2 * (samples * self.K * self.C_in + self.C_cond) * self.C_out
 
 
 def pack(weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """``[C_out, C_in, K]`` to ``[K, C_in, C_out]`` in the compute dtype."""
     return weight.permute(2, 1, 0).to(dtype).contiguous()
+
+
+def pack_condition(weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """``[C_out, C_cond, 1]`` to ``[C_cond, C_out]`` in the compute dtype."""
+    return weight[:, :, 0].t().to(dtype).contiguous()

@@ -6,10 +6,10 @@ import torch
 
 from ..support import Support, Target, compute_support, expect_buffers, expect_shape, slope_support
 from ..tile import Product, TileConfig, choose_tile
-from .desc import HeadDesc, pack
+from .desc import HeadDesc, pack, pack_condition
 from .triton_kernel import head_kernel
 
-__all__ = ["NAME", "can_run", "choose_config", "launch", "pack"]
+__all__ = ["NAME", "can_run", "choose_config", "launch", "pack", "pack_condition"]
 
 NAME = "head"
 
@@ -17,6 +17,9 @@ NAME = "head"
 def can_run(desc: HeadDesc, target: Target) -> Support:
     if desc.dilation * (desc.K - 1) % 2:
         return Support(False, f"{NAME}: no symmetric padding keeps the length of {desc}")
+    if desc.C_cond and target.backend == "cuda" and target.arch < 80:
+        # Scalar products of the condition spill beside those of the input.
+        return Support(False, f"{NAME}: multiplying the condition needs an Ampere GPU or later")
     return slope_support(NAME, desc.slope) and compute_support(target, desc.dtype)
 
 
@@ -42,23 +45,33 @@ def launch(
     source: torch.Tensor,
     ranges: torch.Tensor,
     out: torch.Tensor,
+    cond_weight: torch.Tensor | None = None,
+    cond_bias: torch.Tensor | None = None,
 ) -> None:
     """``x``: the caller's ``[rows, C_in, T]``, any floating dtype and strides; ``weight`` as
     packed; ``bias: [C_out]`` and ``cond: [rows, C_out]`` (rows of any stride, 0 too) fp32;
     ``source: int32 [B, 2]``: the caller's row and its time index of buffer sample 0, which may lie
-    outside the caller's tensor as long as the valid samples do not; ``out: [B, T_cap, C_out]``."""
+    outside the caller's tensor as long as the valid samples do not; ``out: [B, T_cap, C_out]``.
+    With ``desc.C_cond``: ``cond: [rows, ..., C_cond]`` in the compute dtype, ``cond_weight:
+    [C_cond, C_out]`` too, ``cond_bias: [C_out]`` fp32 or None."""
     expect_buffers(NAME, "out", [out], 1, desc.C_out)
     expect_shape(NAME, "weight", weight, (desc.K, desc.C_in, desc.C_out), desc.dtype)
     B, T_cap, _ = out.shape
     expect_shape(NAME, "source", source, (B, 2), torch.int32)
     if x.dim() != 3 or x.shape[1] != desc.C_in:
         raise ValueError(f"{NAME}: x: expected [rows, {desc.C_in}, T], got {list(x.shape)}")
+    if desc.C_cond:
+        if cond is None or cond_weight is None or cond.shape[-1] != desc.C_cond:
+            raise ValueError(f"{NAME}: expected cond [rows, {desc.C_cond}] and cond_weight")
+        expect_shape(NAME, "cond_weight", cond_weight, (desc.C_cond, desc.C_out), desc.dtype)
     tiles_t = -(-T_cap // config.BT)
     head_kernel[(-(-desc.C_out // config.BN) * tiles_t * B,)](
         x,
         weight,
         bias if desc.bias else None,
         cond if desc.cond else None,
+        cond_weight if desc.C_cond else None,
+        cond_bias if desc.C_cond else None,
         source,
         ranges,
         out,
@@ -77,6 +90,8 @@ def launch(
         DILATION=desc.dilation,
         HAS_BIAS=desc.bias,
         HAS_COND=desc.cond,
+        C_COND=desc.C_cond,
+        COND_BIAS=bool(desc.C_cond) and cond_bias is not None,
         PRECISION=desc.precision,
         BT=config.BT,
         BN=config.BN,
