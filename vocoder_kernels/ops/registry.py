@@ -19,7 +19,8 @@ Every one has, with the same meaning:
 Differences: ``tail`` takes the snake of BigVGAN (``TailDesc.snake``) on "cuda" alone;
 ``residual_unit`` exists on "cuda" alone, for some channel counts (elsewhere: ``residual_conv`` per
 convolution, with ``alias_free`` before it for a snake), ``residual_branch`` for fewer (elsewhere:
-``residual_unit`` per unit); float32 convolutions run on "triton" alone.
+``residual_unit`` per unit); float32 convolutions run on "triton" alone; ``head`` multiplies a
+condition itself (``HeadDesc.C_cond``) on "triton" alone, elsewhere it adds the product.
 Biases and filters have no order of their own, but ``residual_unit`` takes filters as host numbers.
 """
 
