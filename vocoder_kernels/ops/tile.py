@@ -118,6 +118,8 @@ def choose_tile(product: Product, dtype: torch.dtype, precision: str, target: Ta
     mean = product.row_bytes > dtype.itemsize
     if target.backend == "hip" or target.arch < 80 and tensor_cores:
         BT = 64 if target.backend == "hip" else 32
+        if target.backend == "cuda" and product.merged and product.channels % 32:
+            BT = 16  # scalar products of three flattened branches spill at 32 rows
         tile = TileConfig(BT, column_tile(product.columns, 64), 32, 4, 2)
     else:
         ladder = _ladder(tensor_cores, mean, target)
