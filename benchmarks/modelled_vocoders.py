@@ -200,14 +200,14 @@ def show(r: dict[str, Any]) -> None:
     flops = r["flops_issued_to_needed"]
     print(f"  tensor FLOPs / needed    {flops:.3f}  {FLOPS.judge(flops)}")
     eager, dram = r["eager_bytes"], r["modelled_dram_bytes"]
+    ratio = f"1/{eager / dram:.2f} of eager's  {BYTES.judge(eager / dram)}" if dram else ""
+    if r["frames"] < 100:
+        ratio = ""  # Mostly weights, which both read.
     print(
         f"  bytes of launches        {r['bytes'] / 1e6:.1f} MB, eager {eager / 1e6:.1f} MB, "
         f"1/{eager / r['bytes']:.2f}"
     )
-    print(
-        f"  of these DRAM, modelled  {dram / 1e6:.1f} MB, the rest from L2, "
-        f"1/{eager / dram:.2f} of eager's  {BYTES.judge(eager / dram)}"
-    )
+    print(f"  of these DRAM, modelled  {dram / 1e6:.1f} MB, the rest from L2  {ratio}")
     ratios = [x["shared_to_ideal"] for x in r["launches"] if "shared_to_ideal" in x]
     if ratios:
         worst = max(x["all"] for x in ratios)

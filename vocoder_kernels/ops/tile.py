@@ -66,9 +66,11 @@ _A100 = (
     _rung(32, 64, 128, 3, 9.0, 8.1),
     _rung(64, 64, 64, 3, 11.8, 10.9),
     _rung(64, 128, 64, 3, 19.5, 15.8),
-    _rung(128, 64, 64, 3, 20.0, 15.6),
+    _rung(128, 64, 32, 3, 20.4, 16.4),
     _rung(128, 128, 32, 3, 31.0, 27.2),
 )
+# Few and long CTAs: the largest tile would leave multiprocessors idle at the end.
+_A100_MERGED = (*_A100[:-2], _rung(128, 64, 64, 3, 20.0, 15.6))
 _GEFORCE = (  # RTX 4090: half the tensor rate per byte of L2
     _rung(32, 32, 64, 4, 7.1, 6.9),
     _rung(32, 64, 64, 3, 10.6, 10.4),
@@ -122,10 +124,7 @@ def choose_tile(product: Product, dtype: torch.dtype, precision: str, target: Ta
             BT = 16  # scalar products of three flattened branches spill at 32 rows
         tile = TileConfig(BT, column_tile(product.columns, 64), 32, 4, 2)
     else:
-        ladder = _ladder(tensor_cores, mean, target)
-        if product.merged and tensor_cores:
-            # Few and long CTAs: the largest tile leaves every other multiprocessor idle at the end.
-            ladder = ladder[:-1]
+        ladder = _ladder(tensor_cores, mean, product.merged, target)
         candidates = [_narrowed(rung, product.columns) for rung in ladder]
         tile = min(candidates, key=lambda rung: _time(rung, product, target.multiprocessors)).tile
     if mean:
@@ -134,14 +133,14 @@ def choose_tile(product: Product, dtype: torch.dtype, precision: str, target: Ta
     return _fitted(tile, product, dtype, target)
 
 
-def _ladder(tensor_cores: bool, mean: bool, target: Target) -> tuple[_Rung, ...]:
+def _ladder(tensor_cores: bool, mean: bool, merged: bool, target: Target) -> tuple[_Rung, ...]:
     if not tensor_cores:
         return _FLOAT32
     if 90 <= target.arch < 120:
-        return _MEAN[1:] if mean else _HOPPER
+        return _MEAN[1:] if mean else _HOPPER[:-1] if merged else _HOPPER
     if target.arch in (80, 87):
-        return _MEAN[:1] if mean else _A100
-    return _MEAN if mean else _GEFORCE
+        return _MEAN[:1] if mean else _A100_MERGED if merged else _A100
+    return _MEAN if mean else _GEFORCE[:-1] if merged else _GEFORCE
 
 
 def _narrowed(rung: _Rung, columns: int) -> _Rung:
