@@ -67,9 +67,10 @@ def preferred(name: str, target: Target) -> tuple[str, ...]:
     """The operation's implementations, best first.
 
     On Turing Triton's matrix product is scalar code: the CUDA core goes first. From Ampere on
-    Triton's grouped convolution goes first: with 5 s of v4 the core's is modelled at 0.9 to 1.4 of
-    its time on an A100 and 1.1 to 1.3 on an RTX 4090 (benchmarks/modelled_vocoders.py), and on
-    Hopper and data-centre Blackwell mma.sync does not reach all of the matrix units.
+    Triton's grouped convolution goes first: with 5 s of v4 and v3 the core's is modelled at 1.0 to
+    1.3 of its time on an A100 and 1.1 to 1.3 on an RTX 4090 (benchmarks/modelled_cuda.py and
+    modelled_vocoders.py), and on Hopper and data-centre Blackwell mma.sync does not reach all of
+    the matrix units.
     """
     order = IMPLEMENTATIONS[name]
     if target.backend == "cuda" and target.arch < 80:
