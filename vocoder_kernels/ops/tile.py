@@ -126,6 +126,9 @@ def choose_tile(product: Product, dtype: torch.dtype, precision: str, target: Ta
     else:
         ladder = _ladder(tensor_cores, mean, product.merged, target)
         candidates = [_narrowed(rung, product.columns) for rung in ladder]
+        if 100 <= target.arch < 120:
+            # 128 x 32 leaves 72 registers, from which the addition of a residual spills.
+            candidates = [r for r in candidates if r.tile.BT < 128 or r.tile.BN > 32]
         tile = min(candidates, key=lambda rung: _time(rung, product, target.multiprocessors)).tile
     if mean:
         # 64 products of float32 weights at a time spill.
