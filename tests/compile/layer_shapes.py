@@ -19,7 +19,7 @@ from vocoder_kernels.ops.upsample import UpsampleDesc
 
 F32 = torch.float32
 WIDEST_FUSED = 96
-"""Channels up to which the CUDA core fuses units, whose streams stay apart."""
+"""Channels up to which the CUDA core fuses units in half precision, whose streams stay apart."""
 OPS = {
     HeadDesc: "head",
     UpsampleDesc: "upsample",
@@ -48,7 +48,7 @@ def layers(version: str, dtype: torch.dtype, precision: str = "ieee") -> dict[st
             C, C // 2, K, stride, (K - stride) // 2, slope_out=slope, stream=snake,
             activated=not snake, **here, **how,
         )  # fmt: skip
-        if C <= WIDEST_FUSED:
+        if C <= WIDEST_FUSED and dtype != F32:
             found[f"up{i} of streams"] = replace(
                 up, inputs=3, slope_in=slope, slope_out=1.0, stream=True, activated=False
             )

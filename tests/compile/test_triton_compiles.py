@@ -75,6 +75,8 @@ def chosen() -> list[tuple[Any, str, str, str, int]]:
     for a, arch in enumerate(MULTIPROCESSORS):
         for i, (version, name) in enumerate(REPRESENTATIVES):
             numbers = list(NUMBERS)[(a + i) % len(NUMBERS)]
+            if name not in layers(version, *NUMBERS[numbers]):
+                numbers = "fp16"
             combinations.append((arch, version, name, numbers, FRAMES[(a + i // 2) % 2]))
     return combinations
 

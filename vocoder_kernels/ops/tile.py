@@ -34,15 +34,15 @@ class TileConfig:
 @dataclass(frozen=True)
 class Product:
     """``rows`` x ``columns`` outputs of each branch, branch j a sum over ``depths[j]`` products,
-    longest first, of ``channels`` per tap; ``row_bytes``: of the input per product; ``merged``: the
-    branches are one sum."""
+    longest first, of ``channels`` per tap; ``row_bytes``: of the input per product.
+    modest: do without the largest tile, where CTAs are few and long or much follows the sums."""
 
     rows: int
     columns: int
     depths: tuple[int, ...]
     channels: int
     row_bytes: int
-    merged: bool = False
+    modest: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,7 @@ _A100 = (
     _rung(128, 64, 32, 3, 20.4, 16.4),
     _rung(128, 128, 32, 3, 31.0, 27.2),
 )
-# Few and long CTAs: the largest tile would leave multiprocessors idle at the end.
-_A100_MERGED = (*_A100[:-2], _rung(128, 64, 64, 3, 20.0, 15.6))
+_A100_MODEST = (*_A100[:-2], _rung(128, 64, 64, 3, 20.0, 15.6))
 _GEFORCE = (  # RTX 4090: half the tensor rate per byte of L2
     _rung(32, 32, 64, 4, 7.1, 6.9),
     _rung(32, 64, 64, 3, 10.6, 10.4),
@@ -120,11 +119,11 @@ def choose_tile(product: Product, dtype: torch.dtype, precision: str, target: Ta
     mean = product.row_bytes > dtype.itemsize
     if target.backend == "hip" or target.arch < 80 and tensor_cores:
         BT = 64 if target.backend == "hip" else 32
-        if target.backend == "cuda" and product.merged and product.channels % 32:
-            BT = 16  # scalar products of three flattened branches spill at 32 rows
+        if target.backend == "cuda" and product.modest and product.channels % 32:
+            BT = 16  # scalar products and much that follows spill at 32 rows
         tile = TileConfig(BT, column_tile(product.columns, 64), 32, 4, 2)
     else:
-        ladder = _ladder(tensor_cores, mean, product.merged, target)
+        ladder = _ladder(tensor_cores, mean, product.modest, target)
         candidates = [_narrowed(rung, product.columns) for rung in ladder]
         if 100 <= target.arch < 120:
             # 128 x 32 leaves 72 registers, from which the addition of a residual spills.
@@ -136,14 +135,14 @@ def choose_tile(product: Product, dtype: torch.dtype, precision: str, target: Ta
     return _fitted(tile, product, dtype, target)
 
 
-def _ladder(tensor_cores: bool, mean: bool, merged: bool, target: Target) -> tuple[_Rung, ...]:
+def _ladder(tensor_cores: bool, mean: bool, modest: bool, target: Target) -> tuple[_Rung, ...]:
     if not tensor_cores:
         return _FLOAT32
     if 90 <= target.arch < 120:
-        return _MEAN[1:] if mean else _HOPPER[:-1] if merged else _HOPPER
+        return _MEAN[1:] if mean else _HOPPER[:-1] if modest else _HOPPER
     if target.arch in (80, 87):
-        return _MEAN[:1] if mean else _A100_MERGED if merged else _A100
-    return _MEAN if mean else _GEFORCE[:-1] if merged else _GEFORCE
+        return _MEAN[:1] if mean else _A100_MODEST if modest else _A100
+    return _MEAN if mean else _GEFORCE[:-1] if modest else _GEFORCE
 
 
 def _narrowed(rung: _Rung, columns: int) -> _Rung:
@@ -169,7 +168,10 @@ def _time(rung: _Rung, product: Product, multiprocessors: int) -> float:
 
 def _fitted(tile: TileConfig, product: Product, dtype: torch.dtype, target: Target) -> TileConfig:
     """A step that suits the channels, and stages that the shared memory of one CTA holds."""
-    tile = replace(tile, BK=min(tile.BK, 256 // dtype.itemsize))
+    if dtype.itemsize == 4:
+        # 64 products of a large tile, or on data-centre Blackwell of any, spill.
+        large = tile.BT * tile.BN > 64 * 64 or 100 <= target.arch < 120
+        tile = replace(tile, BK=min(tile.BK, 32 if large else 64))
     while tile.BK > 32 and product.channels % tile.BK and product.channels % 16 == 0:
         tile = replace(tile, BK=tile.BK // 2)
 

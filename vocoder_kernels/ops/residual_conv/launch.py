@@ -31,7 +31,8 @@ def choose_config(desc: ResidualConvDesc, B: int, T_cap: int, target: Target) ->
     depths = tuple(sorted((k * desc.C_in for k in desc.K), reverse=True))
     if desc.mean:
         depths = (sum(depths),)
-    product = Product(B * T_cap, desc.C_out, depths, desc.C_in, desc.dtype.itemsize, desc.mean)
+    itemsize = desc.dtype.itemsize
+    product = Product(B * T_cap, desc.C_out, depths, desc.C_in, itemsize, modest=desc.mean)
     return choose_tile(product, desc.dtype, desc.precision, target)
 
 

@@ -25,7 +25,8 @@ def choose_config(desc: UpsampleDesc, B: int, T_cap: int, target: Target) -> Til
     """``T_cap`` is the capacity of the input."""
     rows, columns = B * (T_cap + desc.taps - 1), desc.stride * desc.C_out
     row_bytes = 4 * desc.inputs or desc.dtype.itemsize
-    product = Product(rows, columns, (desc.taps * desc.C_in,), desc.C_in, row_bytes)
+    depths = (desc.taps * desc.C_in,)
+    product = Product(rows, columns, depths, desc.C_in, row_bytes, modest=True)
     return choose_tile(product, desc.dtype, desc.precision, target)
 
 
