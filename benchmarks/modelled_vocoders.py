@@ -200,9 +200,8 @@ def show(r: dict[str, Any]) -> None:
     flops = r["flops_issued_to_needed"]
     print(f"  tensor FLOPs / needed    {flops:.3f}  {FLOPS.judge(flops)}")
     eager, dram = r["eager_bytes"], r["modelled_dram_bytes"]
-    ratio = f"1/{eager / dram:.2f} of eager's  {BYTES.judge(eager / dram)}" if dram else ""
-    if r["frames"] < 100:
-        ratio = ""  # Mostly weights, which both read.
+    judged = dram and r["frames"] >= 100  # shorter ones are mostly weights, which both read
+    ratio = f"1/{eager / dram:.2f} of eager's  {BYTES.judge(eager / dram)}" if judged else ""
     print(
         f"  bytes of launches        {r['bytes'] / 1e6:.1f} MB, eager {eager / 1e6:.1f} MB, "
         f"1/{eager / r['bytes']:.2f}"

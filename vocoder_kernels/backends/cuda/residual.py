@@ -79,7 +79,7 @@ class ResidualStage:
     @property
     def wants_stream(self) -> bool:
         """Whether a first unit reads the float32 stream."""
-        return any(self._slope_for([branch[0]]) is None for branch in self._stage.branches)
+        return any(self._reads_stream(branch[0]) for branch in self._stage.branches)
 
     def lower(self, stream: str | None, activated: str | None) -> Reads:
         """Add the launches that take the upsampling's outputs; returns the stage's own."""
@@ -214,7 +214,7 @@ class ResidualStage:
             return
         following = self._following(group)
         slope = self._slope_for([unit for unit in following if unit])
-        stream = any(unit is None or self._slope_for([unit]) is None for unit in following)
+        stream = any(unit is None or self._reads_stream(unit) for unit in following)
         desc = self._conv_desc(group, n, slope, stream=stream, **how)
         streams = (
             self._moved(group, self._streams, "stream", STREAM, undo is None) if stream else None
@@ -313,6 +313,10 @@ class ResidualStage:
         writes: dict[str, Names],
     ) -> None:
         self._build.launch(op, label, desc, layers, reads, writes, self._scale)
+
+    def _reads_stream(self, unit: ResidualUnit) -> bool:
+        """Whether a unit reads the float32 stream instead of an activated tensor."""
+        return self._slope_for([unit]) is None
 
     def _slope_for(self, units: Sequence[ResidualUnit]) -> float | None:
         """Slope with which to write the activated input of ``units``; None if none reads it."""
